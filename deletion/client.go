@@ -1,0 +1,237 @@
+package deletion
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/tracing"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
+)
+
+// exchangeTimeout bounds one question to ARM. A hung answer is an Unavailable; the next try is another step.
+const exchangeTimeout = 30 * time.Second
+
+// Options configure a Client.
+type Options struct {
+	Credential azcore.TokenCredential
+	Cloud      cloud.Configuration // with the ARM endpoint and its token audience
+	APIVersion string              // of resource requests; an operation URL keeps the one that ARM gave it
+	PollHosts  []string            // HOST or HOST:PORT besides ARM's own to which an operation URL may point
+	Transport  http.RoundTripper   // nil: http.DefaultTransport's settings, with more idle connections
+	Tracing    tracing.Provider
+}
+
+// A Client asks ARM, one question a call. It is safe for concurrent use.
+type Client struct {
+	pipeline   runtime.Pipeline
+	endpoint   string
+	apiVersion string
+	trust      trust
+	credential azcore.TokenCredential
+	keyvault   *arm.ClientOptions
+}
+
+// NewClient makes a client whose pipeline neither retries (a retry is a step of its own, without a lock held), nor
+// registers resource providers (that hides 409s and needs rights), nor follows redirects (a token must not follow them).
+func NewClient(o Options) (*Client, error) {
+	endpoint := o.Cloud.Services[cloud.ResourceManager].Endpoint
+	home, err := url.Parse(endpoint)
+	if err != nil || home.Scheme != "https" || home.Host == "" {
+		return nil, fmt.Errorf("ARM endpoint %q is not an https URL", endpoint)
+	}
+	if o.Transport == nil {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.MaxIdleConnsPerHost = 64
+		o.Transport = transport
+	}
+	c := &Client{
+		endpoint:   "https://" + home.Host,
+		apiVersion: o.APIVersion,
+		trust:      trust{arm: home, allowed: o.PollHosts},
+		credential: o.Credential,
+	}
+	options := arm.ClientOptions{
+		DisableRPRegistration: true,
+		ClientOptions: policy.ClientOptions{
+			Cloud:           o.Cloud,
+			Retry:           policy.RetryOptions{MaxRetries: -1},
+			Telemetry:       policy.TelemetryOptions{ApplicationID: "hsmsweep"},
+			TracingProvider: o.Tracing,
+			PerCallPolicies: []policy.Policy{c.trust},
+			Transport: &http.Client{
+				Transport:     o.Transport,
+				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			},
+		},
+	}
+	client, err := arm.NewClient("hsmsweep", "v1.0.0", o.Credential, &options)
+	if err != nil {
+		return nil, err
+	}
+	c.pipeline = client.Pipeline()
+	// The generated client would send its own api-version. Overriding it is safe here because this client never polls.
+	keyvault := options
+	keyvault.APIVersion = o.APIVersion
+	c.keyvault = &keyvault
+	return c, nil
+}
+
+// Start sends the DELETE. The error is the context's cause, when that ended before an answer came; everything that ARM, the
+// network or the credential do is an Outcome.
+func (c *Client) Start(ctx context.Context, id ConnectionID) (Outcome, error) {
+	u := c.endpoint + id.path() + "?api-version=" + url.QueryEscape(c.apiVersion)
+	out, err := c.ask(ctx, http.MethodDelete, u, askDelete, id)
+	if out.Kind == unclear {
+		out.Kind, out.Operation = Accepted, Operation{Protocol: ReadBack}
+	}
+	if out.Kind == Accepted {
+		out = c.follow(out, Operation{})
+	}
+	return out, err
+}
+
+// Poll asks how an operation stands: at its URL, exactly as ARM gave it, or where there is none or its answer leaves the
+// matter open, by reading the connection back.
+func (c *Client) Poll(ctx context.Context, id ConnectionID, op Operation) (Outcome, error) {
+	if op.Protocol == ReadBack {
+		return c.readBack(ctx, id, Expired, Outcome{})
+	}
+	op, err := c.trust.resolve(op)
+	if err != nil {
+		return Outcome{Kind: Untrusted, Code: CodeUntrusted, Message: err.Error()}, nil
+	}
+	q := askLocation
+	if op.Protocol == AsyncOperation {
+		q = askAsyncOperation
+	}
+	out, err := c.ask(ctx, http.MethodGet, op.URL, q, id)
+	switch {
+	case err != nil:
+		return out, err
+	case out.Kind == unclear && out.HTTPStatus < 300:
+		return c.readBack(ctx, id, Running, Outcome{Operation: op, RetryAfter: out.RetryAfter})
+	case out.Kind == unclear:
+		return c.readBack(ctx, id, Expired, Outcome{})
+	case out.Kind == Running:
+		return c.follow(out, op), nil
+	}
+	return out, nil
+}
+
+// Read asks for the connection: Present with what was Found, or Absent, or why neither is known.
+func (c *Client) Read(ctx context.Context, id ConnectionID) (Outcome, error) {
+	client, err := armkeyvault.NewMHSMPrivateEndpointConnectionsClient(id.Pool.SubscriptionID, c.credential, c.keyvault)
+	if err != nil {
+		return unavailable(err), nil
+	}
+	asked, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	defer cancel()
+	var raw *http.Response
+	got, err := client.Get(policy.WithCaptureResponse(asked, &raw), id.Pool.ResourceGroup, id.Pool.Name, id.Name, nil)
+	if raw == nil {
+		return unavailable(err), cause(ctx)
+	}
+	out := classify(askRead, id, read(raw))
+	if out.Kind == Present && err != nil {
+		return unavailable(fmt.Errorf("the connection cannot be read: %w", err)), nil
+	}
+	out.Found = found(got.MHSMPrivateEndpointConnection)
+	return out, nil
+}
+
+// readBack reads the connection to settle what a poll left open: gone is Deleted, still there is what the caller says, with
+// the operation to go on with.
+func (c *Client) readBack(ctx context.Context, id ConnectionID, stillThere Kind, next Outcome) (Outcome, error) {
+	out, err := c.Read(ctx, id)
+	switch out.Kind {
+	case Absent:
+		out.Kind, out.Code, out.Message = Deleted, "", ""
+	case Present:
+		out.Kind, out.Operation = stillThere, next.Operation
+		out.RetryAfter = max(out.RetryAfter, next.RetryAfter)
+	}
+	return out, err
+}
+
+// follow settles which URL is polled next: a new one that ARM gave, else the one before. An untrusted one ends it here.
+func (c *Client) follow(out Outcome, before Operation) Outcome {
+	if out.Operation.Protocol == ReadBack && before.URL != "" {
+		out.Operation = before
+	}
+	op, err := c.trust.resolve(out.Operation)
+	if err != nil {
+		out.Kind, out.Operation, out.Code, out.Message = Untrusted, Operation{}, CodeUntrusted, err.Error()
+		return out
+	}
+	out.Operation = op
+	return out
+}
+
+func (c *Client) ask(ctx context.Context, method, u string, q question, id ConnectionID) (Outcome, error) {
+	asked, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	defer cancel()
+	req, err := runtime.NewRequest(asked, method, u)
+	if err != nil {
+		return Outcome{Kind: Untrusted, Code: CodeUntrusted, Message: "the operation URL cannot be asked"}, nil
+	}
+	req.Raw().Header.Set("Accept", "application/json")
+	resp, err := c.pipeline.Do(req)
+	if err != nil {
+		if _, ok := errors.AsType[untrustedError](err); ok {
+			return Outcome{Kind: Untrusted, Code: CodeUntrusted, Message: err.Error()}, nil
+		}
+		return unavailable(err), cause(ctx)
+	}
+	return classify(q, id, read(resp)), nil
+}
+
+// read takes the answer off the wire; azcore has downloaded the body already.
+func read(resp *http.Response) answer {
+	body, _ := runtime.Payload(resp) // an unreadable body is an empty one: the status still counts
+	return answer{status: resp.StatusCode, header: resp.Header, body: body, at: time.Now()}
+}
+
+// unavailable is the outcome of a question without an answer: the network, a time-out, or no token.
+func unavailable(err error) Outcome {
+	code := "NoAnswer"
+	if _, ok := errors.AsType[interface {
+		error
+		NonRetriable()
+	}](err); ok {
+		code = "NoToken"
+	}
+	return Outcome{Kind: Unavailable, Code: code, Message: cut(err.Error(), 500)}
+}
+
+// cause is why the caller's context ended, nil while it has not.
+func cause(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}
+
+func found(c armkeyvault.MHSMPrivateEndpointConnection) Connection {
+	var out Connection
+	if c.Etag != nil {
+		out.ETag = *c.Etag
+	}
+	if p := c.Properties; p != nil {
+		if p.PrivateEndpoint != nil && p.PrivateEndpoint.ID != nil {
+			out.Endpoint = *p.PrivateEndpoint.ID
+		}
+		if s := p.PrivateLinkServiceConnectionState; s != nil && s.Status != nil {
+			out.Status = string(*s.Status)
+		}
+	}
+	return out
+}

@@ -1,0 +1,212 @@
+package deletion
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// A Request asks for a connection to be deleted. It is what the body of a message says, checked.
+type Request struct {
+	Connection ConnectionID
+	RequestID  string // the caller's; empty when the body has none
+	// Statuses and Endpoint are guards: delete only a connection in one of these link states, and only one that still
+	// belongs to this private endpoint. Empty and nil guard nothing.
+	Statuses    []LinkStatus
+	Endpoint    *EndpointID
+	Reason      string
+	RequestedBy string
+	Ticket      *Ticket
+	NotBefore   time.Time // zero: at once
+	DryRun      bool
+	Force       bool
+}
+
+// A Ticket is what the request came from; it goes back with every event.
+type Ticket struct {
+	System string `json:"system,omitzero"`
+	ID     string `json:"id,omitzero"`
+	URL    string `json:"url,omitzero"`
+}
+
+// A LinkStatus is a state of a connection's private link (privateLinkServiceConnectionState.status).
+type LinkStatus string
+
+// LinkStatuses are the states that Azure documents (PrivateEndpointServiceConnectionStatus).
+var LinkStatuses = []LinkStatus{"Approved", "Pending", "Rejected", "Disconnected"}
+
+// ParseLinkStatus takes any case, as ARM does, and gives the documented spelling.
+func ParseLinkStatus(s string) (LinkStatus, error) {
+	for _, status := range LinkStatuses {
+		if equalFold(s, string(status)) {
+			return status, nil
+		}
+	}
+	return "", fmt.Errorf("%s is not one of Approved, Pending, Rejected, Disconnected", quote(s))
+}
+
+// ErrSelector says that a request selects connections by something else than their id.
+var ErrSelector = errors.New("only connectionId selects a connection in this version: privateEndpointId alone and managedHsmId are not served")
+
+// body is the native request as it stands in JSON.
+type body struct {
+	ConnectionID      string     `json:"connectionId,omitzero"`
+	PrivateEndpointID string     `json:"privateEndpointId,omitzero"`
+	ManagedHSMID      string     `json:"managedHsmId,omitzero"`
+	Status            []string   `json:"status,omitzero"`
+	RequestID         *string    `json:"requestId,omitzero"`
+	Reason            string     `json:"reason,omitzero"`
+	RequestedBy       string     `json:"requestedBy,omitzero"`
+	Ticket            *Ticket    `json:"ticket,omitzero"`
+	NotBefore         *time.Time `json:"notBefore,omitzero"`
+	DryRun            bool       `json:"dryRun,omitzero"`
+	Force             bool       `json:"force,omitzero"`
+}
+
+// DecodeRequest reads a native request: one JSON object and nothing after it. Unknown and repeated names are errors, for a
+// misspelt guard must not be dropped in silence. Every fault found is named, in the words of the request's author. With an
+// error comes what could be read all the same, so that whoever asked can be told by their own ids.
+func DecodeRequest(data []byte) (Request, error) {
+	var b body
+	if err := json.Unmarshal(data, &b, json.RejectUnknownMembers(true)); err != nil {
+		// Once more without strictness, for the ids. What this finds is only ever reported, never acted upon.
+		_ = json.Unmarshal(data, &b, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+		r, _ := b.request()
+		return r, jsonFault(data, err)
+	}
+	return b.request()
+}
+
+// request checks the fields one by one.
+func (b *body) request() (Request, error) {
+	r := Request{Reason: b.Reason, RequestedBy: b.RequestedBy, Ticket: b.Ticket, DryRun: b.DryRun, Force: b.Force}
+	var faults []error
+	fault := func(field string, err error) {
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", field, err))
+		}
+	}
+	if b.RequestID != nil {
+		err := checkRequestID(*b.RequestID)
+		if err == nil {
+			r.RequestID = *b.RequestID
+		}
+		fault("requestId", err)
+	}
+	if b.NotBefore != nil {
+		r.NotBefore = *b.NotBefore
+	}
+	for _, s := range b.Status {
+		status, err := ParseLinkStatus(s)
+		fault("status", err)
+		if err == nil && !slices.Contains(r.Statuses, status) {
+			r.Statuses = append(r.Statuses, status)
+		}
+	}
+	if b.Status != nil && len(b.Status) == 0 {
+		fault("status", errors.New("names no state; leave it out to guard nothing"))
+	}
+	if b.PrivateEndpointID != "" {
+		endpoint, err := ParseEndpointID(b.PrivateEndpointID)
+		fault("privateEndpointId", err)
+		r.Endpoint = &endpoint
+	}
+	switch {
+	case b.ConnectionID != "" && b.ManagedHSMID != "":
+		fault("managedHsmId", errors.New("cannot stand beside connectionId"))
+	case b.ConnectionID == "" && b.ManagedHSMID == "" && b.PrivateEndpointID == "":
+		fault("connectionId", errors.New("is missing: name the private endpoint connection to delete"))
+	case b.ConnectionID == "" && len(faults) == 0:
+		faults = append(faults, ErrSelector)
+	}
+	if b.ConnectionID != "" {
+		connection, err := ParseConnectionID(b.ConnectionID)
+		r.Connection = connection
+		fault("connectionId", err)
+	}
+	return r, errors.Join(faults...)
+}
+
+func checkRequestID(id string) error {
+	if n := utf8.RuneCountInString(id); n < 1 || n > 128 {
+		return fmt.Errorf("has %d characters, expected 1 to 128", n)
+	}
+	if strings.ContainsFunc(id, unicode.IsControl) {
+		return errors.New("has control characters")
+	}
+	return nil
+}
+
+// jsonFault puts the decoder's error into the words of somebody who wrote the JSON and never saw this program.
+func jsonFault(data []byte, err error) error {
+	semantic, ok := errors.AsType[*json.SemanticError](err)
+	if !ok {
+		syntactic, ok := errors.AsType[*jsontext.SyntacticError](err)
+		switch {
+		case ok && errors.Is(err, jsontext.ErrDuplicateName):
+			return fmt.Errorf("%s: is there twice", field(syntactic.JSONPointer))
+		case ok:
+			return fmt.Errorf("not valid JSON at byte %d of %d: %s", syntactic.ByteOffset, len(data), printable(syntactic.Err.Error()))
+		}
+		return fmt.Errorf("not valid JSON: %s", printable(strings.TrimPrefix(err.Error(), "jsontext: ")))
+	}
+	name := field(semantic.JSONPointer)
+	switch {
+	case errors.Is(err, json.ErrUnknownName):
+		return fmt.Errorf("%s: no such field", name)
+	case name == "":
+		return fmt.Errorf("expected a JSON object with connectionId, found a JSON %s", kindWord(semantic.JSONKind))
+	case semantic.GoType != nil && semantic.GoType.String() == "time.Time":
+		return fmt.Errorf("%s: expected an RFC 3339 time such as 2026-01-31T08:00:00Z", name)
+	default:
+		return fmt.Errorf("%s: a JSON %s is not what belongs here", name, kindWord(semantic.JSONKind))
+	}
+}
+
+// field names a place in the JSON as its author would: /ticket/id is ticket.id.
+func field(p jsontext.Pointer) string {
+	return printable(strings.ReplaceAll(strings.TrimPrefix(string(p), "/"), "/", "."))
+}
+
+func kindWord(k jsontext.Kind) string {
+	switch k {
+	case 'n':
+		return "null"
+	case 't', 'f':
+		return "boolean"
+	case '"':
+		return "string"
+	case '0':
+		return "number"
+	case '[':
+		return "array"
+	case '{':
+		return "object"
+	}
+	return "value"
+}
+
+// LooksLikeRequest tells whether an event's data is meant as a native request: an object with one of its field names, in
+// whatever case, so that a misspelt request is refused rather than taken for something else.
+func LooksLikeRequest(data []byte) bool {
+	var object map[string]jsontext.Value
+	if json.Unmarshal(data, &object, jsontext.AllowDuplicateNames(true)) != nil {
+		return false
+	}
+	for name := range object {
+		if slices.ContainsFunc(fieldNames, func(f string) bool { return strings.EqualFold(f, name) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// fieldNames are the fields that only a request has; reason, status and ticket stand in many an event.
+var fieldNames = []string{"connectionId", "privateEndpointId", "managedHsmId", "requestId", "requestedBy", "notBefore", "dryRun", "force"}
