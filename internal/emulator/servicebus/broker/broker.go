@@ -1,0 +1,118 @@
+// Package broker knows the rules of Service Bus and nothing of its wire: entities, messages, locks,
+// schedules, duplicate windows, delivery counts and dead-letter queues.
+//
+// A Broker holds the entities of one namespace. A queue keeps its messages in the order of their
+// sequence numbers and hands them to its consumers; a topic holds scheduled messages only and passes
+// active ones on to its subscriptions, each of which is a queue of its own; queues and subscriptions have
+// a dead-letter queue beside them. One mutex guards it all, nothing blocks under it, and there is no
+// goroutine: every entity has one timer for the next thing due (a schedule, a lock, an expiry), and every
+// operation first brings its entity up to the present, so that a lock is lost and a message is there at
+// their exact instants however late the timer runs.
+//
+// Sequence numbers are kept when a scheduled message becomes active. The service gives it a new one then;
+// keeping it lets a caller cancel and peek by the number it was told.
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+var (
+	ErrNotFound        = errors.New("no such entity in this namespace; check the name and the emulator's configuration")
+	ErrNotAllowed      = errors.New("operation not allowed on this entity")
+	ErrFull            = errors.New("the entity has reached its maximum size; receive messages before sending more")
+	ErrLockLost        = errors.New("the lock is lost: it expired or the message was settled; receive the message again")
+	ErrMessageNotFound = errors.New("no message with this sequence number in the state that the operation needs")
+)
+
+const deadLetterSuffix = "/$DeadLetterQueue"
+
+// A Broker is a namespace. It is safe for concurrent use.
+type Broker struct {
+	entities map[string]*Entity // by path in lower case, fixed by New
+
+	mu         sync.Mutex
+	now        time.Time // of the operation under way, so that it sees one time only
+	closed     bool
+	violations Violations
+}
+
+// Violations counts what a correct client never does. A fault such as a cut connection excuses it; without
+// faults a test expects zero.
+type Violations struct {
+	SettledTwice     int // a lock that was settled before
+	SettledAfterLock int // a lock that had expired
+	SettledUnknown   int // a token that was never handed out, or too long ago to tell
+	LockExpired      int // a lock that ran out without being settled
+}
+
+// New returns a broker with the entities of c. The error names every faulty setting.
+func New(c Config) (*Broker, error) {
+	b := &Broker{entities: make(map[string]*Entity)}
+	var faults []error
+	add := func(e *Entity, err error) *Entity {
+		faults = append(faults, err)
+		key := strings.ToLower(e.path)
+		if b.entities[key] != nil {
+			faults = append(faults, fmt.Errorf("%s: the name is taken by another queue or topic", e.path))
+		}
+		b.entities[key] = e
+		if e.deadLetter != nil {
+			b.entities[strings.ToLower(e.deadLetter.path)] = e.deadLetter
+		}
+		return e
+	}
+	for _, q := range c.Queues {
+		add(newQueue(b, q), q.check())
+	}
+	for _, t := range c.Topics {
+		topic := add(newTopic(b, t), t.check())
+		for _, s := range t.Subscriptions {
+			topic.subscriptions = append(topic.subscriptions, add(newSubscription(topic, s), s.check(topic.path)))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Close ends what happens by itself: afterwards only operations bring their entity up to the present.
+func (b *Broker) Close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	for _, e := range b.entities {
+		if e.timer != nil {
+			e.timer.Stop()
+		}
+	}
+}
+
+// Entity finds a queue, topic, subscription (topic/Subscriptions/name) or dead-letter queue
+// (path/$DeadLetterQueue). Case and a leading slash do not matter. The error is ErrNotFound.
+func (b *Broker) Entity(path string) (*Entity, error) {
+	if e := b.entities[strings.ToLower(strings.TrimPrefix(path, "/"))]; e != nil {
+		return e, nil
+	}
+	return nil, fmt.Errorf("%q: %w", path, ErrNotFound)
+}
+
+// Entities lists queues, topics and subscriptions by path, without their dead-letter queues.
+func (b *Broker) Entities() []*Entity {
+	all := slices.SortedFunc(maps.Values(b.entities), func(x, y *Entity) int { return strings.Compare(x.path, y.path) })
+	return slices.DeleteFunc(all, (*Entity).isDeadLetterQueue)
+}
+
+// Violations returns the counts so far.
+func (b *Broker) Violations() Violations {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.violations
+}

@@ -1,0 +1,145 @@
+package broker
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+// A Config names the entities of a namespace. Zero values of the fields mean the defaults given with them.
+type Config struct {
+	Queues []QueueConfig
+	Topics []TopicConfig
+}
+
+// A QueueConfig describes a queue.
+type QueueConfig struct {
+	Name                     string
+	LockDuration             time.Duration // default 1 minute, at most 5
+	DefaultMessageTTL        time.Duration // longest life of a message; 0 = for ever
+	DuplicateDetectionWindow time.Duration // 0 = no duplicate detection; at most 7 days
+	MaxDeliveryCount         int           // failed deliveries before a message is dead-lettered; default 10
+	DeadLetterOnExpiration   bool          // dead-letter what expires instead of dropping it
+	MaxMessageSize           int           // bytes; default 262144 (256 KiB, the Standard tier)
+	MaxSizeBytes             int64         // of all messages with the dead-letter queue's; 0 = unlimited
+}
+
+// A TopicConfig describes a topic and its subscriptions. What a field shares with QueueConfig means the same.
+type TopicConfig struct {
+	Name                     string
+	DefaultMessageTTL        time.Duration
+	DuplicateDetectionWindow time.Duration
+	MaxMessageSize           int
+	MaxSizeBytes             int64 // of all copies in all subscriptions
+	Subscriptions            []SubscriptionConfig
+}
+
+// A SubscriptionConfig describes a subscription. What a field shares with QueueConfig means the same.
+type SubscriptionConfig struct {
+	Name                   string
+	LockDuration           time.Duration
+	DefaultMessageTTL      time.Duration // the topic's applies as well; the shorter wins
+	MaxDeliveryCount       int
+	DeadLetterOnExpiration bool
+	Rules                  []Rule // a message that matches any of them is taken; none = every message
+}
+
+// A Rule lets messages into a subscription.
+type Rule struct {
+	Name   string
+	Filter *CorrelationFilter // nil = every message
+}
+
+// A CorrelationFilter matches a message that equals it in every field which is not empty.
+type CorrelationFilter struct {
+	CorrelationID, MessageID, To, ReplyTo, Subject, SessionID, ReplyToSessionID, ContentType string
+
+	Properties map[string]any // application properties; numbers compare by value, whatever their types
+}
+
+// DefaultConfig has the entities that hsmsweep uses by default, with duplicate detection.
+func DefaultConfig() Config {
+	const window = 10 * time.Minute
+	return Config{
+		Queues: []QueueConfig{{Name: "connection-deletes", DuplicateDetectionWindow: window}},
+		Topics: []TopicConfig{{
+			Name:                     "connection-events",
+			DuplicateDetectionWindow: window,
+			Subscriptions:            []SubscriptionConfig{{Name: "all"}},
+		}},
+	}
+}
+
+// Defaults and limits of the service, of its Standard tier where not said otherwise
+// (https://learn.microsoft.com/azure/service-bus-messaging/service-bus-quotas).
+const (
+	defaultLockDuration     = time.Minute
+	defaultMaxDeliveryCount = 10
+	defaultMaxMessageSize   = 256 << 10
+
+	maxLockDuration           = 5 * time.Minute
+	maxDuplicateWindow        = 7 * 24 * time.Hour
+	maxMaxDeliveryCount       = 2000
+	maxMaxMessageSize         = 100 << 20 // Premium
+	maxNameLength             = 260
+	maxSubscriptionNameLength = 50
+)
+
+func (c QueueConfig) withDefaults() QueueConfig {
+	c.LockDuration = cmp.Or(c.LockDuration, defaultLockDuration)
+	c.MaxDeliveryCount = cmp.Or(c.MaxDeliveryCount, defaultMaxDeliveryCount)
+	c.MaxMessageSize = cmp.Or(c.MaxMessageSize, defaultMaxMessageSize)
+	return c
+}
+
+func (c QueueConfig) check() error {
+	return faults("queue", c.Name, maxNameLength,
+		within("LockDuration", c.LockDuration, maxLockDuration),
+		within("DefaultMessageTTL", c.DefaultMessageTTL, math.MaxInt64),
+		within("DuplicateDetectionWindow", c.DuplicateDetectionWindow, maxDuplicateWindow),
+		within("MaxDeliveryCount", c.MaxDeliveryCount, maxMaxDeliveryCount),
+		within("MaxMessageSize", c.MaxMessageSize, maxMaxMessageSize),
+		within("MaxSizeBytes", c.MaxSizeBytes, math.MaxInt64))
+}
+
+func (c TopicConfig) check() error {
+	return faults("topic", c.Name, maxNameLength,
+		within("DefaultMessageTTL", c.DefaultMessageTTL, math.MaxInt64),
+		within("DuplicateDetectionWindow", c.DuplicateDetectionWindow, maxDuplicateWindow),
+		within("MaxMessageSize", c.MaxMessageSize, maxMaxMessageSize),
+		within("MaxSizeBytes", c.MaxSizeBytes, math.MaxInt64))
+}
+
+func (c SubscriptionConfig) check(topic string) error {
+	return faults("topic "+strconv.Quote(topic)+" subscription", c.Name, maxSubscriptionNameLength,
+		within("LockDuration", c.LockDuration, maxLockDuration),
+		within("DefaultMessageTTL", c.DefaultMessageTTL, math.MaxInt64),
+		within("MaxDeliveryCount", c.MaxDeliveryCount, maxMaxDeliveryCount))
+}
+
+// validName is the pattern of Microsoft's emulator for names.
+var validName = regexp.MustCompile(`^[A-Za-z0-9]([\w\-./]*[A-Za-z0-9])?$`)
+
+// faults names the entity in every error.
+func faults(kind, name string, maxLength int, errs ...error) error {
+	if len(name) > maxLength || !validName.MatchString(name) {
+		errs = append(errs, fmt.Errorf("a name has 1 to %d letters, digits and - . _ /, and begins and ends with a letter or digit", maxLength))
+	}
+	for i, err := range errs {
+		if err != nil {
+			errs[i] = fmt.Errorf("%s %q: %w", kind, name, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func within[T int | int64 | time.Duration](setting string, value, most T) error {
+	if value < 0 || value > most {
+		return fmt.Errorf("%s is %v; it must be from 0 (the default) to %v", setting, value, most)
+	}
+	return nil
+}
