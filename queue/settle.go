@@ -1,0 +1,84 @@
+package queue
+
+import (
+	"context"
+	"errors"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+)
+
+// Complete ends the message: it is gone from the queue.
+func (q *Queue) Complete(ctx context.Context, d *Delivery) error {
+	return q.settle(ctx, d, func(ctx context.Context, r receiver, m *azservicebus.ReceivedMessage) error {
+		return r.CompleteMessage(ctx, m, nil)
+	})
+}
+
+// Abandon gives the message back, to be received again at once. It counts as a delivery.
+func (q *Queue) Abandon(ctx context.Context, d *Delivery) error {
+	return q.settle(ctx, d, func(ctx context.Context, r receiver, m *azservicebus.ReceivedMessage) error {
+		return r.AbandonMessage(ctx, m, nil)
+	})
+}
+
+// DeadLetter moves the message, as it is, to the dead-letter queue.
+func (q *Queue) DeadLetter(ctx context.Context, d *Delivery, reason, description string) error {
+	return q.settle(ctx, d, func(ctx context.Context, r receiver, m *azservicebus.ReceivedMessage) error {
+		return r.DeadLetterMessage(ctx, m, &azservicebus.DeadLetterOptions{
+			Reason: to.Ptr(reason), ErrorDescription: to.Ptr(description),
+		})
+	})
+}
+
+// A settling is one of the SDK's methods that end a lock.
+type settling func(context.Context, receiver, *azservicebus.ReceivedMessage) error
+
+// settle tries the message first, over the link it came by, and then its lock token, which works over any link. It has its
+// own time and is not cancelled by the step's context: at a drain, settling is what must still happen.
+func (q *Queue) settle(ctx context.Context, d *Delivery, by settling) error {
+	ctx = context.WithoutCancel(ctx)
+	if q.beginOnLink(d) {
+		err := within(ctx, by, q.receiver, d.ReceivedMessage)
+		q.settling.Done()
+		if err == nil || isLockLost(err) {
+			return settled(err)
+		}
+		q.log.WarnContext(ctx, "settling over the link failed; settling by lock token", "messageId", d.MessageID, "error", err)
+	}
+	return settled(within(ctx, by, q.settler, byToken(d)))
+}
+
+// beginOnLink tells whether the delivery's link is still there, and has StopReceiving wait for what is settled over it.
+func (q *Queue) beginOnLink(d *Delivery) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if d.link != q.link {
+		return false
+	}
+	q.settling.Add(1)
+	return true
+}
+
+func within(ctx context.Context, by settling, r receiver, m *azservicebus.ReceivedMessage) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	return by(ctx, r, m)
+}
+
+// byToken is a message of which the SDK knows nothing but the lock, so that it goes to $management with it.
+func byToken(d *Delivery) *azservicebus.ReceivedMessage {
+	return &azservicebus.ReceivedMessage{LockToken: d.LockToken}
+}
+
+func settled(err error) error {
+	if isLockLost(err) {
+		return ErrLockLost
+	}
+	return err
+}
+
+func isLockLost(err error) bool {
+	sbErr, ok := errors.AsType[*azservicebus.Error](err)
+	return ok && sbErr.Code == azservicebus.CodeLockLost
+}
