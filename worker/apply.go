@@ -1,0 +1,93 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"hsmsweep/queue"
+)
+
+// apply carries a verdict out, and returns the one that was: a failure changes it. The order of effects never does, and this
+// is what a crash right after each of them leaves:
+//
+//	1  schedule the successor   message and successor: the step is repeated, the second successor has the same id and is dropped
+//	2  publish the event        message, and the event is out: the step is repeated, the second event has the same id
+//	3  settle                   the commit point; before it the message comes back, after it the hop is over
+//
+// If 3 fails because the lock is lost, somebody else repeats the step: our effects had the ids that theirs have.
+func (w *Worker) apply(ctx context.Context, t task, v Verdict) Verdict {
+	if errors.Is(context.Cause(ctx), queue.ErrLockLost) {
+		return giveBack(queue.ErrLockLost) // somebody else has the message; an effect now could only be a second one
+	}
+	if v.Cause != nil {
+		return settled(v, w.queue.Abandon(ctx, t.delivery))
+	}
+	if v.End != nil {
+		v = w.publish(ctx, t, v)
+	}
+	switch {
+	case v.End == nil:
+		if err := w.queue.Send(ctx, w.successor(ctx, t, v.Next), v.Until); err != nil { // 1
+			// Not abandoned: a broker that takes no successor would bring the message back at once and burn its delivery
+			// count. The rest of the lock is the only wait there is now.
+			return giveBack(fmt.Errorf("the successor could not be scheduled: %w", err))
+		}
+		return settled(v, w.queue.Complete(ctx, t.delivery)) // 3
+	case v.End.failed():
+		return settled(v, w.queue.DeadLetter(ctx, t.delivery, v.End.Code, v.End.Message)) // 3
+	default:
+		return settled(v, w.queue.Complete(ctx, t.delivery)) // 3
+	}
+}
+
+// publish sends the event of an end. When that fails for good, the end is written into a successor that only publishes: what
+// ARM has done is not asked about again.
+func (w *Worker) publish(ctx context.Context, t task, v Verdict) Verdict {
+	err := w.queue.Publish(ctx, w.event(ctx, t, v)) // 2
+	if err == nil {
+		return v
+	}
+	w.log.ErrorContext(ctx, "the event could not be published; trying again later",
+		"requestId", t.attempt.RequestID, "outcome", v.End.Outcome, "error", err)
+	next := v.Next
+	next.End = v.End
+	next.Setbacks++
+	return park(next, time.Now().Add(w.policy.Backoff(next.Setbacks)), WaitPublish)
+}
+
+// settled is the verdict as it came out. Nothing is undone: a message that could not be settled comes back and is repeated.
+func settled(v Verdict, err error) Verdict {
+	if err != nil {
+		return giveBack(fmt.Errorf("settling: %w", err))
+	}
+	return v
+}
+
+// successor is the message that takes the request further: the body byte for byte, the sender's properties, the Attempt.
+func (w *Worker) successor(ctx context.Context, t task, a Attempt) *azservicebus.Message {
+	d := t.delivery
+	m := &azservicebus.Message{
+		MessageID:             new(a.messageID()),
+		Body:                  d.Body,
+		ContentType:           d.ContentType,
+		CorrelationID:         d.CorrelationID,
+		Subject:               d.Subject,
+		To:                    d.To,
+		ReplyTo:               d.ReplyTo,
+		ApplicationProperties: make(map[string]any, len(d.ApplicationProperties)+4),
+	}
+	for name, value := range d.ApplicationProperties {
+		switch name {
+		case "DeadLetterReason", "DeadLetterErrorDescription": // of an earlier life
+		default:
+			m.ApplicationProperties[name] = value
+		}
+	}
+	m.ApplicationProperties[attemptProperty] = a.encode()
+	InjectTrace(ctx, m.ApplicationProperties)
+	return m
+}

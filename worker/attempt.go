@@ -1,0 +1,128 @@
+package worker
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+
+	"hsmsweep/deletion"
+)
+
+// attemptProperty is the application property in which an Attempt travels, as JSON.
+const attemptProperty = "hsmsweep-attempt"
+
+const attemptVersion = 1
+
+// An Attempt is all that is known of a request between two hops. Whatever must be bounded is bounded by what stands here:
+// the broker's delivery count begins anew with each successor and only counts crashes.
+type Attempt struct {
+	Version     int       `json:"version"`
+	RequestID   string    `json:"requestId"`
+	Lineage     string    `json:"lineage"` // what all ids of this request derive from
+	Hop         int       `json:"hop"`     // 0 for the message that came from outside
+	Deletes     int       `json:"deletes,omitzero"`
+	Polls       int       `json:"polls,omitzero"`
+	RequestedAt time.Time `json:"requestedAt"`        // when the first message entered the queue
+	StartedAt   time.Time `json:"startedAt,omitzero"` // when the first DELETE was sent
+	GiveUpAt    time.Time `json:"giveUpAt"`
+	Due         time.Time `json:"due,omitzero"` // ARM is not asked before
+	Why         Reason    `json:"why,omitzero"` // it is parked
+
+	Operation *deletion.Operation `json:"operation,omitzero"` // under way at ARM; nil: the next question is the DELETE
+	Endpoint  string              `json:"endpoint,omitzero"`  // the connection's private endpoint, where a guard asked for a read
+	End       *End                `json:"end,omitzero"`       // reached, and only to be published any more
+
+	Setbacks    int       `json:"setbacks,omitzero"` // steps in a row without progress: the exponent of the delay
+	Panics      int       `json:"panics,omitzero"`
+	DeniedSince time.Time `json:"deniedSince,omitzero"`
+	LastError   string    `json:"lastError,omitzero"` // for the event of a request that times out
+}
+
+// newAttempt begins a lineage.
+func newAttempt(requestID string, sequenceNumber int64, enqueued, now time.Time, giveUpAfter time.Duration) Attempt {
+	return Attempt{
+		Version:     attemptVersion,
+		RequestID:   requestID,
+		Lineage:     compact(requestID, 80) + "@" + strconv.FormatInt(sequenceNumber, 10),
+		RequestedAt: enqueued,
+		GiveUpAt:    now.Add(giveUpAfter),
+	}
+}
+
+// eventID is the same whatever the end: a worker that lost its lock unawares may reach another end than its successor, and
+// the first one counts.
+func (a Attempt) eventID() string { return a.Lineage + "/end" }
+
+// messageID is the same on every repeat of a hop, so that the broker drops the repeat, and new on the next hop, so that it
+// does not drop that.
+func (a Attempt) messageID() string { return a.Lineage + "/" + strconv.Itoa(a.Hop) }
+
+// compact keeps an id within n characters: its readable beginning and a hash of the whole. (Service Bus takes 128.)
+func compact(id string, n int) string {
+	characters := []rune(id)
+	if len(characters) <= n {
+		return id
+	}
+	sum := sha256.Sum256([]byte(id))
+	hash := hex.EncodeToString(sum[:8])
+	return string(characters[:n-1-len(hash)]) + "~" + hash
+}
+
+// cut shortens a text to about n bytes without splitting a character.
+func cut(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	return strings.ToValidUTF8(text[:n], "") + "…"
+}
+
+func (a Attempt) encode() string {
+	text, err := json.Marshal(a)
+	if err != nil {
+		panic(fmt.Sprintf("an Attempt always encodes: %v", err)) // plain fields only
+	}
+	return string(text)
+}
+
+// decodeAttempt reads what another replica, perhaps of another version, or a stranger wrote.
+func decodeAttempt(text string) (Attempt, error) {
+	var a Attempt
+	if err := json.Unmarshal([]byte(text), &a); err != nil {
+		return Attempt{}, fmt.Errorf("property %s cannot be read: %w", attemptProperty, err)
+	}
+	switch {
+	case a.Version != attemptVersion:
+		return Attempt{}, fmt.Errorf("property %s has version %d, this worker knows %d", attemptProperty, a.Version, attemptVersion)
+	case a.Hop < 1 || a.Deletes < 0 || a.Polls < 0 || a.Setbacks < 0 || a.Panics < 0:
+		return Attempt{}, fmt.Errorf("property %s has counts that no worker writes", attemptProperty)
+	case a.RequestID == "" || a.Lineage == "" || utf8.RuneCountInString(a.Lineage) > 101:
+		return Attempt{}, fmt.Errorf("property %s names no request", attemptProperty)
+	case a.GiveUpAt.IsZero():
+		return Attempt{}, fmt.Errorf("property %s has no time to give up at", attemptProperty)
+	}
+	if op := a.Operation; op != nil {
+		switch op.Protocol {
+		case deletion.Location, deletion.AsyncOperation, deletion.ReadBack:
+		default:
+			return Attempt{}, fmt.Errorf("property %s has an operation of an unknown protocol", attemptProperty)
+		}
+	}
+	if a.End != nil && eventTypes[a.End.Outcome] == "" {
+		return Attempt{}, fmt.Errorf("property %s has an unknown end", attemptProperty)
+	}
+	return a, nil
+}
+
+// largest is an Attempt as large as one can become, for measuring.
+func largest(a Attempt) Attempt {
+	a.Operation = &deletion.Operation{URL: strings.Repeat("x", deletion.LongestOperationURL), Protocol: deletion.AsyncOperation}
+	a.LastError = strings.Repeat("x", 3<<10)
+	a.End = &End{Message: strings.Repeat("x", 3<<10)}
+	return a
+}

@@ -1,0 +1,113 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/messaging"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"hsmsweep/deletion"
+)
+
+const (
+	typeCompleted = "Hsmsweep.ConnectionDeleteCompleted"
+	typeSkipped   = "Hsmsweep.ConnectionDeleteSkipped"
+	typeFailed    = "Hsmsweep.ConnectionDeleteFailed"
+)
+
+// eventTypes says which event tells of which end.
+var eventTypes = map[Reason]string{
+	EndDeleted:          typeCompleted,
+	EndAbsent:           typeCompleted,
+	EndDryRun:           typeSkipped,
+	EndStatusMismatch:   typeSkipped,
+	EndEndpointMismatch: typeSkipped,
+	EndRejected:         typeFailed,
+	EndFailed:           typeFailed,
+	EndTimedOut:         typeFailed,
+	EndInvalid:          typeFailed,
+	EndOutOfScope:       typeFailed,
+}
+
+// EventData is the data of an event. What does not apply is left out.
+type EventData struct {
+	RequestID     string           `json:"requestId"`
+	ConnectionID  string           `json:"connectionId,omitempty"`
+	Outcome       Reason           `json:"outcome"`
+	Reason        string           `json:"reason,omitempty"` // the requester's
+	RequestedBy   string           `json:"requestedBy,omitempty"`
+	Ticket        *deletion.Ticket `json:"ticket,omitempty"`
+	RequestedAt   time.Time        `json:"requestedAt"`
+	StartedAt     time.Time        `json:"startedAt,omitzero"`
+	FinishedAt    time.Time        `json:"finishedAt"`
+	Attempts      int              `json:"attempts"` // DELETEs sent
+	Polls         int              `json:"polls"`
+	DeliveryCount int              `json:"deliveryCount"`
+	HTTPStatus    int              `json:"httpStatus,omitempty"`
+	ARMRequestID  string           `json:"armRequestId,omitempty"`
+	Expected      string           `json:"expected,omitempty"`
+	Found         string           `json:"found,omitempty"`
+	Error         *EventError      `json:"error,omitempty"`
+}
+
+// EventError is CloudError's code and message, or this program's own.
+type EventError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// longestText, in bytes, is what comes back of each text of the requester, so that an event always fits where its request did.
+const longestText = 4096
+
+// event is the message that tells how a request ended.
+func (w *Worker) event(ctx context.Context, t task, v Verdict) *azservicebus.Message {
+	a, e := v.Next, v.End
+	data := EventData{
+		RequestID: a.RequestID, Outcome: e.Outcome,
+		Reason: cut(t.request.Reason, longestText), RequestedBy: cut(t.request.RequestedBy, longestText),
+		RequestedAt: a.RequestedAt.UTC(), StartedAt: a.StartedAt.UTC(), FinishedAt: e.At.UTC(),
+		Attempts: a.Deletes, Polls: a.Polls, DeliveryCount: t.deliveries,
+		HTTPStatus: e.HTTPStatus, ARMRequestID: e.ARMRequestID, Expected: e.Expected, Found: e.Found,
+	}
+	if e.Code != "" {
+		data.Error = &EventError{e.Code, e.Message}
+	}
+	eventType := eventTypes[e.Outcome]
+	properties := map[string]any{"type": eventType, "outcome": string(e.Outcome)}
+	InjectTrace(ctx, properties)
+
+	// A CloudEvent must have a source; a request that names no pool has none but the queue it came from.
+	ce := messaging.CloudEvent{ID: a.eventID(), Source: "hsmsweep/" + w.queueName, SpecVersion: "1.0", Type: eventType, Time: &data.FinishedAt,
+		Extensions: map[string]any{}}
+	if c := t.request.Connection; c != (deletion.ConnectionID{}) {
+		data.ConnectionID = c.String()
+		ce.Source, ce.Subject = c.Pool.String(), new(c.String())
+		properties["managedHsm"] = c.Pool.Name
+	}
+	if ticket := t.request.Ticket; ticket != nil {
+		data.Ticket = &deletion.Ticket{System: cut(ticket.System, longestText), ID: cut(ticket.ID, longestText), URL: cut(ticket.URL, longestText)}
+		if ticket.ID != "" {
+			properties["ticketId"] = data.Ticket.ID
+		}
+	}
+	for _, name := range []string{"traceparent", "tracestate"} {
+		if value, ok := properties[name].(string); ok {
+			ce.Extensions[name] = value
+		}
+	}
+	ce.Data, ce.DataContentType = data, new("application/json")
+	body, err := json.Marshal(ce)
+	if err != nil {
+		panic("an event always encodes: " + err.Error()) // strings, numbers and times only
+	}
+	return &azservicebus.Message{
+		MessageID:             new(a.eventID()),
+		CorrelationID:         new(compact(a.RequestID, 128)),
+		Subject:               new(eventType),
+		ContentType:           new("application/cloudevents+json"),
+		Body:                  body,
+		ApplicationProperties: properties,
+	}
+}

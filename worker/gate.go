@@ -1,0 +1,37 @@
+package worker
+
+import (
+	"sync"
+	"time"
+)
+
+// A gate keeps requests of a throttled subscription from being sent: ARM refuses them anyhow, and each refusal may add to
+// the wait. It is this process's memory only; another replica learns by its own 429.
+type gate struct {
+	mu     sync.Mutex
+	closed map[string]time.Time // by subscription id
+}
+
+// close keeps the gate of a subscription shut until the given time at least.
+func (g *gate) close(subscription string, until time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed == nil {
+		g.closed = make(map[string]time.Time)
+	}
+	if until.After(g.closed[subscription]) {
+		g.closed[subscription] = until
+	}
+}
+
+// closedFor tells how long the gate of a subscription stays shut; 0 is open.
+func (g *gate) closedFor(subscription string, now time.Time) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	until, ok := g.closed[subscription]
+	if ok && !now.Before(until) {
+		delete(g.closed, subscription)
+		return 0
+	}
+	return max(0, until.Sub(now))
+}

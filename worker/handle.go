@@ -1,0 +1,128 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"hsmsweep/deletion"
+	"hsmsweep/queue"
+)
+
+// handle takes one delivery one step further. Whatever happens, it returns within seconds and leaves the request either
+// ended, or parked, or in the queue as it was.
+func (w *Worker) handle(ctx context.Context, d *queue.Delivery) {
+	ctx, release := w.queue.Hold(ctx, d)
+	defer release()
+
+	t := w.take(d, time.Now())
+	ctx, span := w.startSpan(ctx, t)
+	defer span.End()
+
+	began := time.Now()
+	verdict, did := w.step(ctx, t)
+	verdict = w.apply(ctx, t, verdict)
+	w.report(ctx, t, verdict, did, time.Since(began))
+}
+
+// exchange is what a step asked of ARM and what came back, for the log and the span.
+type exchange struct {
+	question string // DELETE, poll, read; empty: nothing was asked
+	outcome  deletion.Outcome
+}
+
+// step asks ARM at most one thing (and reads the connection first, where a guard wants that) and decides.
+func (w *Worker) step(ctx context.Context, t task) (v Verdict, did exchange) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.log.ErrorContext(ctx, "a step panicked", "requestId", t.attempt.RequestID, "panic", p, "stack", stack())
+			v = panicked(t, fmt.Sprint(p), time.Now(), w.policy)
+		}
+	}()
+	if v, ok := admit(t, time.Now(), w.policy); ok {
+		return v, did
+	}
+	if v, ok := w.tooLarge(ctx, t); ok {
+		return v, did
+	}
+	subscription := strings.ToLower(t.request.Connection.Pool.SubscriptionID)
+	if shut := w.gate.closedFor(subscription, time.Now()); shut > 0 {
+		return park(t.attempt, time.Now().Add(w.policy.Spread(shut)), WaitThrottle), did
+	}
+
+	did, err := w.ask(ctx, &t)
+	if err != nil {
+		return giveBack(err), did
+	}
+	w.health.answered(did.outcome)
+	v = decide(t, did.outcome, time.Now(), w.policy)
+	if did.outcome.Kind == deletion.Throttled && !v.Until.IsZero() {
+		w.gate.close(subscription, v.Until)
+	}
+	return v, did
+}
+
+// ask puts the question that the Attempt has come to. The counts it keeps are of questions asked, whatever the answer.
+func (w *Worker) ask(ctx context.Context, t *task) (exchange, error) {
+	id, a := t.request.Connection, &t.attempt
+	if a.Operation != nil {
+		a.Polls++
+		out, err := w.arm.Poll(ctx, id, *a.Operation)
+		return exchange{"poll", out}, err
+	}
+	if mustRead(*t, w.policy) {
+		out, err := w.arm.Read(ctx, id)
+		if err != nil || !passes(*t, out, w.policy) {
+			return exchange{"read", out}, err
+		}
+		a.Endpoint = out.Found.Endpoint
+	}
+	a.Deletes++
+	if a.StartedAt.IsZero() {
+		a.StartedAt = time.Now().UTC()
+	}
+	out, err := w.arm.Start(ctx, id)
+	return exchange{"DELETE", out}, err
+}
+
+const (
+	// sizeWorthAsking, in bytes, is below what any tier of Service Bus takes, the largest Attempt included.
+	sizeWorthAsking = 128 << 10
+	// roomForProperties is what the sender's properties may take of Service Bus's 64 KB, so that an Attempt has the rest.
+	roomForProperties = 32 << 10
+)
+
+// tooLarge finds out, before anything is done, whether the message would still fit into the queue with its Attempt.
+func (w *Worker) tooLarge(ctx context.Context, t task) (Verdict, bool) {
+	refused := func(what string, size int) (Verdict, bool) {
+		return end(t.attempt, End{Outcome: EndInvalid, At: time.Now(), Code: CodeRequestTooLarge, Message: fmt.Sprintf(
+			"the message's %s of %d bytes would not fit into the queue again with its state beside it; send less around the request", what, size)}), true
+	}
+	properties := propertySize(t.delivery.ApplicationProperties)
+	switch {
+	case t.attempt.Hop > 0:
+		return Verdict{}, false
+	case properties > roomForProperties:
+		return refused("properties", properties)
+	case len(t.delivery.Body) < sizeWorthAsking:
+		return Verdict{}, false
+	}
+	fits, err := w.queue.Fits(ctx, w.successor(ctx, t, largest(t.attempt)))
+	switch {
+	case err != nil:
+		return giveBack(err), true
+	case fits:
+		return Verdict{}, false
+	}
+	return refused("body", len(t.delivery.Body))
+}
+
+// propertySize is roughly what properties take on the wire.
+func propertySize(properties map[string]any) int {
+	size := 0
+	for name, value := range properties {
+		size += len(name) + len(fmt.Sprint(value))
+	}
+	return size
+}

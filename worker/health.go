@@ -1,0 +1,55 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"hsmsweep/deletion"
+)
+
+// deniedStreak is how many denials in a row are taken for a worker without rights rather than a request without.
+const deniedStreak = 3
+
+// health is what readiness is told from.
+type health struct {
+	mu         sync.Mutex
+	connected  bool
+	receiveErr error
+	denials    int // in a row
+}
+
+// connection notes how the last connecting or receiving went.
+func (h *health) connection(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.connected, h.receiveErr = err == nil, err
+}
+
+// answered notes what ARM said.
+func (h *health) answered(out deletion.Outcome) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case out.Kind == deletion.Denied:
+		h.denials++
+	case out.HTTPStatus != 0:
+		h.denials = 0
+	}
+}
+
+// Ready tells why the worker is of no use at present, nil when it is.
+func (w *Worker) Ready() error {
+	h := &w.health
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.receiveErr != nil:
+		return fmt.Errorf("not receiving from Service Bus: %w", h.receiveErr)
+	case !h.connected:
+		return errors.New("not connected to Service Bus yet")
+	case h.denials >= deniedStreak:
+		return fmt.Errorf("ARM denied the last %d calls: check the role assignments of the worker's identity", h.denials)
+	}
+	return nil
+}

@@ -1,0 +1,228 @@
+package worker
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/messaging"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"hsmsweep/deletion"
+	"hsmsweep/queue"
+)
+
+// A task is a delivery understood: what is asked for, and how far it has come.
+type task struct {
+	delivery   *queue.Delivery
+	deliveries int // of this message, this one included
+	request    deletion.Request
+	attempt    Attempt
+	fault      *fault            // the request cannot be carried out; request then holds what could be read
+	trace      map[string]string // traceparent and tracestate as they came
+}
+
+// A fault is what is wrong with a message, as its author is told.
+type fault struct{ code, message string }
+
+// Check says what the worker would say of a body, before it is sent.
+func Check(body []byte) error {
+	e, err := open(body, nil)
+	if err == nil {
+		_, err = e.request()
+	}
+	return err
+}
+
+// RequestIDOf is the id that a request with this body and message id goes by.
+func RequestIDOf(body []byte, messageID string) string {
+	e, _ := open(body, nil) // what cannot be read has no id of its own
+	r, _ := e.request()
+	return cmp.Or(r.RequestID, e.ID, messageID)
+}
+
+// take understands a delivery. It never fails: what cannot be understood is a task with a fault.
+func (w *Worker) take(d *queue.Delivery, now time.Time) task {
+	t := task{delivery: d, deliveries: int(d.DeliveryCount), trace: traceOf(d.ApplicationProperties)}
+	e, err := open(d.Body, d.ApplicationProperties)
+	if err == nil {
+		t.request, err = e.request()
+	}
+	t.fault = faultOf(err)
+	if len(t.trace) == 0 {
+		t.trace = e.trace()
+	}
+
+	if text, ok := resumed(d); ok {
+		if t.attempt, err = decodeAttempt(text); err == nil {
+			return t
+		}
+		t.fault = &fault{CodeInvalidRequest, err.Error()}
+	}
+	id := cmp.Or(t.request.RequestID, e.ID, d.MessageID, strconv.FormatInt(*d.SequenceNumber, 10))
+	t.attempt = newAttempt(id, *d.SequenceNumber, enqueued(d, now), now, w.policy.GiveUpAfter)
+	if after := t.request.NotBefore; after.After(now) {
+		t.attempt.Due, t.attempt.Why = after, WaitNotBefore
+		t.attempt.GiveUpAt = after.Add(w.policy.GiveUpAfter)
+	}
+	return t
+}
+
+// resumed gives the Attempt that the message carries. A message with a dead-letter reason was put back by somebody's tool:
+// it begins anew, under a lineage of its own.
+func resumed(d *queue.Delivery) (string, bool) {
+	if _, ok := d.ApplicationProperties["DeadLetterReason"]; ok {
+		return "", false
+	}
+	text, ok := d.ApplicationProperties[attemptProperty].(string)
+	return text, ok
+}
+
+func enqueued(d *queue.Delivery, now time.Time) time.Time {
+	if d.EnqueuedTime == nil {
+		return now
+	}
+	return d.EnqueuedTime.UTC()
+}
+
+// An envelope is what stands around a request in a body: nothing, a CloudEvent, or an Event Grid event.
+type envelope struct {
+	ID, Type, Subject       string
+	Data                    []byte // the native request, or what an event carries instead
+	event                   bool
+	traceparent, tracestate string
+}
+
+var errNoData = errors.New("the message has no body of one AMQP data section: send the JSON as bytes, not as an AMQP value or sequence")
+
+// open takes the envelope off a body. CloudEvents' binary mode has it in the properties.
+func open(body []byte, properties map[string]any) (envelope, error) {
+	if body == nil {
+		return envelope{}, errNoData
+	}
+	if e, ok := binaryMode(body, properties); ok {
+		return e, nil
+	}
+	body, err := single(bytes.TrimSpace(body))
+	if err != nil {
+		return envelope{}, err
+	}
+	var shape struct {
+		SpecVersion *jsontext.Value `json:"specversion"`
+		EventType   *jsontext.Value `json:"eventType"`
+	}
+	if json.Unmarshal(body, &shape) != nil {
+		return envelope{Data: body}, nil // the native decoder says what is wrong
+	}
+	switch {
+	case shape.SpecVersion != nil:
+		return cloudEvent(body)
+	case shape.EventType != nil:
+		return gridEvent(body)
+	}
+	return envelope{Data: body}, nil
+}
+
+// single takes the one event out of an array of one: Event Grid may deliver either.
+func single(body []byte) ([]byte, error) {
+	var events []jsontext.Value
+	if len(body) == 0 || body[0] != '[' || json.Unmarshal(body, &events) != nil {
+		return body, nil // not an array, or none that can be read, and then the native decoder says what is wrong
+	}
+	if len(events) != 1 {
+		return nil, fmt.Errorf("%w: an array of %d events; send each as a message of its own", errUnsupportedRequest, len(events))
+	}
+	return events[0], nil
+}
+
+func cloudEvent(body []byte) (envelope, error) {
+	var ce messaging.CloudEvent
+	if err := ce.UnmarshalJSON(body); err != nil {
+		return envelope{}, fmt.Errorf("not a CloudEvent: %w", err)
+	}
+	e := envelope{ID: ce.ID, Type: ce.Type, event: true}
+	if ce.Subject != nil {
+		e.Subject = *ce.Subject
+	}
+	if ce.SpecVersion != "1.0" {
+		return e, fmt.Errorf("specversion: CloudEvents 1.0 is expected, this is %q", ce.SpecVersion)
+	}
+	e.Data, _ = ce.Data.([]byte)
+	e.traceparent, _ = ce.Extensions["traceparent"].(string)
+	e.tracestate, _ = ce.Extensions["tracestate"].(string)
+	return e, nil
+}
+
+func gridEvent(body []byte) (envelope, error) {
+	var ge struct {
+		ID      string         `json:"id"`
+		Type    string         `json:"eventType"`
+		Subject string         `json:"subject"`
+		Data    jsontext.Value `json:"data"`
+	}
+	if err := json.Unmarshal(body, &ge); err != nil {
+		return envelope{}, fmt.Errorf("not an Event Grid event: %w", err)
+	}
+	return envelope{ID: ge.ID, Type: ge.Type, Subject: ge.Subject, Data: ge.Data, event: true}, nil
+}
+
+// binaryMode reads a CloudEvent whose attributes are application properties; AMQP's binding prefixes them with
+// cloudEvents: or cloudEvents_.
+func binaryMode(body []byte, properties map[string]any) (envelope, bool) {
+	for _, prefix := range []string{"cloudEvents:", "cloudEvents_"} {
+		attribute := func(name string) string { s, _ := properties[prefix+name].(string); return s }
+		if attribute("specversion") != "" {
+			return envelope{ID: attribute("id"), Type: attribute("type"), Subject: attribute("subject"), Data: body, event: true,
+				traceparent: attribute("traceparent"), tracestate: attribute("tracestate")}, true
+		}
+	}
+	return envelope{}, false
+}
+
+// request reads the native request that an envelope holds. An event whose data is none of ours still is one when its
+// subject is a connection. Azure's own events never are: this worker's deletions raise them too.
+func (e envelope) request() (deletion.Request, error) {
+	if !e.event {
+		return deletion.DecodeRequest(e.Data)
+	}
+	switch {
+	case strings.HasPrefix(e.Type, "Microsoft."):
+		return deletion.Request{}, fmt.Errorf("%w: %s", errUnsupportedEvent, e.Type)
+	case deletion.LooksLikeRequest(e.Data):
+		return deletion.DecodeRequest(e.Data)
+	}
+	connection, err := deletion.ParseConnectionID(e.Subject)
+	if err != nil {
+		return deletion.Request{}, fmt.Errorf("%w: the data of this %s is no request, and its subject names no connection (%w)", errUnsupportedEvent, e.Type, err)
+	}
+	return deletion.Request{Connection: connection}, nil
+}
+
+func (e envelope) trace() map[string]string {
+	if e.traceparent == "" {
+		return nil
+	}
+	return map[string]string{"traceparent": e.traceparent, "tracestate": e.tracestate}
+}
+
+var (
+	errUnsupportedEvent   = errors.New("not an event that hsmsweep acts upon")
+	errUnsupportedRequest = errors.New("not served in this version")
+)
+
+func faultOf(err error) *fault {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errUnsupportedEvent):
+		return &fault{CodeUnsupportedEvent, err.Error()}
+	case errors.Is(err, errUnsupportedRequest), errors.Is(err, deletion.ErrSelector):
+		return &fault{CodeUnsupportedRequest, err.Error()}
+	}
+	return &fault{CodeInvalidRequest, strings.ReplaceAll(err.Error(), "\n", "; ")}
+}

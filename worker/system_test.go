@@ -1,0 +1,259 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/google/uuid"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"hsmsweep/deletion"
+	"hsmsweep/internal/emulator"
+	"hsmsweep/internal/emulator/servicebus/broker"
+	"hsmsweep/queue"
+	"hsmsweep/worker"
+)
+
+const (
+	subscription = "/subscriptions/00000000-0000-0000-0000-000000000000"
+	poolID       = subscription + "/resourceGroups/sample-group/providers/Microsoft.KeyVault/managedHSMs/sample-mhsm"
+	armHost      = "management.azure.com"
+)
+
+// A system is everything in one bubble of virtual time: emulated Azure, the real SDKs over connections in memory, workers.
+type system struct {
+	*emulator.Emulator
+	t          *testing.T
+	amqp, arm  *emulator.Pipe
+	tokens     *emulator.Pipe
+	client     *azservicebus.Client // the outside's: submits and reads events
+	credential *azidentity.ManagedIdentityCredential
+	spans      *tracetest.InMemoryExporter
+	log        *slog.Logger
+	logged     *bytes.Buffer
+}
+
+// inVirtualTime runs a test in a bubble. The seed describes ARM's pools.
+func inVirtualTime(t *testing.T, seed string, test func(*testing.T, *system)) {
+	t.Helper()
+	inVirtualTimeWith(t, broker.DefaultConfig(), seed, test)
+}
+
+// inVirtualTimeWith is the same with other entities.
+func inVirtualTimeWith(t *testing.T, entities broker.Config, seed string, test func(*testing.T, *system)) {
+	t.Helper()
+	t.Setenv("IDENTITY_ENDPOINT", emulator.IdentityURL("identity.example"))
+	synctest.Test(t, func(t *testing.T) {
+		s := start(t, entities, seed)
+		test(t, s)
+		s.stop()
+	})
+}
+
+func start(t *testing.T, entities broker.Config, seed string) *system {
+	azure, err := emulator.New(emulator.Options{Entities: entities}, armHost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := azure.ARM.Seed(strings.NewReader(seed)); err != nil {
+		t.Fatal(err)
+	}
+	s := &system{Emulator: azure, t: t, amqp: emulator.NewPipe(), arm: emulator.NewPipe(), tokens: emulator.NewPipe(),
+		spans: tracetest.NewInMemoryExporter(), logged: &bytes.Buffer{}}
+	s.log = slog.New(slog.NewTextHandler(s.logged, nil))
+	azure.Serve(s.amqp, s.arm, s.tokens)
+	s.client = s.dial()
+
+	// MSAL caches tokens for the whole process, by client id: one of its own keeps this bubble's tokens apart.
+	t.Setenv("IDENTITY_HEADER", azure.Identity.Header())
+	s.credential, err = azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
+		ID:            azidentity.ClientID(uuid.NewString()),
+		ClientOptions: policy.ClientOptions{Transport: &http.Client{Transport: s.transport(s.tokens)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// stop ends the bubble and looks at what a client should never do.
+func (s *system) stop() {
+	s.close(s.client)
+	if v := s.Broker.Violations(); v.SettledTwice > 0 {
+		s.t.Errorf("messages settled twice: %d", v.SettledTwice)
+	}
+	if err := s.Emulator.Close(); err != nil {
+		s.t.Error(err)
+	}
+	if s.t.Failed() {
+		s.t.Log("the workers' log:\n" + s.logged.String())
+	}
+}
+
+func (s *system) dial() *azservicebus.Client {
+	client, err := azservicebus.NewClientFromConnectionString(emulator.ConnectionString("emulator"), &azservicebus.ClientOptions{
+		NewWebSocketConn: func(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
+			return s.amqp.Dial(ctx)
+		},
+		RetryOptions: azservicebus.RetryOptions{MaxRetries: 3, RetryDelay: 500 * time.Millisecond, MaxRetryDelay: 4 * time.Second},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return client
+}
+
+func (s *system) close(client *azservicebus.Client) {
+	if err := client.Close(context.Background()); err != nil {
+		s.t.Errorf("closing a client: %v", err)
+	}
+}
+
+func (s *system) transport(to *emulator.Pipe) *http.Transport {
+	return &http.Transport{
+		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return to.Dial(ctx) },
+		TLSClientConfig: &tls.Config{RootCAs: s.Authority.Pool()},
+		// A connection left idle for ever would keep its goroutines, and the bubble, alive.
+		IdleConnTimeout: time.Second,
+	}
+}
+
+// A replica is one worker with clients of its own.
+type replica struct {
+	worker *worker.Worker
+	drain  context.CancelFunc
+	ended  chan struct{}
+}
+
+// options are what a test may change about a replica.
+type options struct {
+	worker.Policy
+	overHTTP func(http.RoundTripper) http.RoundTripper
+}
+
+// work starts a replica.
+func (s *system) work(change ...func(*options)) *replica {
+	o := options{Policy: worker.Policy{DefaultRetryAfter: 15 * time.Second, MaxRetryAfter: time.Hour, GiveUpAfter: 24 * time.Hour, MaxDeliveries: 8},
+		overHTTP: func(rt http.RoundTripper) http.RoundTripper { return rt }}
+	for _, c := range change {
+		c(&o)
+	}
+	client := s.dial()
+	q, err := queue.Open(client, "connection-deletes", "connection-events", s.log)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resourceManager, err := deletion.NewClient(deletion.Options{
+		Credential: s.credential, APIVersion: "2021-10-01", Transport: o.overHTTP(s.transport(s.arm)),
+		Cloud: cloud.Configuration{Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
+			cloud.ResourceManager: {Endpoint: "https://" + armHost, Audience: emulator.Audience}}},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	w := worker.New(worker.Options{Queue: q, QueueName: "connection-deletes", ARM: resourceManager, Policy: o.Policy, Concurrency: 8,
+		Grace: 25 * time.Second, Log: s.log, Tracer: sdktrace.NewTracerProvider(sdktrace.WithSyncer(s.spans))})
+	ctx, drain := context.WithCancel(context.Background())
+	r := &replica{worker: w, drain: drain, ended: make(chan struct{})}
+	go func() {
+		defer close(r.ended)
+		w.Run(ctx)
+		_ = q.Close(context.Background()) // after a cut there is nothing to say goodbye to
+		s.close(client)
+	}()
+	return r
+}
+
+// stop drains the replica and tells how long that took.
+func (r *replica) stop() time.Duration {
+	began := time.Now()
+	r.drain()
+	<-r.ended
+	return time.Since(began)
+}
+
+// submit puts a body on the queue.
+func (s *system) submit(messageID, body string) {
+	s.t.Helper()
+	sender, err := s.client.NewSender("connection-deletes", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer sender.Close(context.Background())
+	if err := sender.SendMessage(context.Background(), &azservicebus.Message{MessageID: &messageID, Body: []byte(body)}, nil); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// An event as it was received.
+type event struct {
+	ID, Type, Source, Subject, TraceParent string
+	Data                                   worker.EventData
+	received                               *azservicebus.ReceivedMessage
+}
+
+// events waits for n events and takes them.
+func (s *system) events(n int) []event {
+	s.t.Helper()
+	receiver, err := s.client.NewReceiverForSubscription("connection-events", "all", &azservicebus.ReceiverOptions{ReceiveMode: azservicebus.ReceiveModeReceiveAndDelete})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer receiver.Close(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), 7*24*time.Hour)
+	defer cancel()
+	var events []event
+	for len(events) < n {
+		messages, err := receiver.ReceiveMessages(ctx, 1, nil)
+		if err != nil {
+			s.t.Fatalf("waiting for event %d of %d: %v\n%s", len(events)+1, n, err, s.logged)
+		}
+		for _, m := range messages {
+			e := event{received: m}
+			if err := json.Unmarshal(m.Body, &e); err != nil {
+				s.t.Fatal(err)
+			}
+			events = append(events, e)
+		}
+	}
+	return events
+}
+
+// counts are the queue's, once everything has come to rest.
+func (s *system) counts() broker.Counts {
+	s.t.Helper()
+	synctest.Wait()
+	e, err := s.Broker.Entity("connection-deletes")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return e.Counts()
+}
+
+// seed makes a pool with one connection named pec, with a script.
+func seed(script string) string {
+	if script == "" {
+		script = "{}"
+	}
+	return fmt.Sprintf(`{"pools":[{"id":%q,"connections":[{"name":"pec","status":"Disconnected","privateEndpointId":"%s/resourceGroups/net/providers/Microsoft.Network/privateEndpoints/pe1","script":%s}]}]}`,
+		poolID, subscription, script)
+}
+
+func request(name string) string {
+	return fmt.Sprintf(`{"connectionId":"%s/privateEndpointConnections/%s"}`, poolID, name)
+}

@@ -1,0 +1,165 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"go.opentelemetry.io/otel/trace"
+
+	"hsmsweep/deletion"
+	"hsmsweep/queue"
+)
+
+// Options configure a Worker.
+type Options struct {
+	Queue       *queue.Queue
+	QueueName   string // for spans and for events that have no other source
+	ARM         *deletion.Client
+	Policy      Policy        // Backoff and Spread may be nil: the ones below
+	Concurrency int           // messages in hand at a time
+	Grace       time.Duration // for steps in hand when the drain begins
+	Log         *slog.Logger
+	Tracer      trace.TracerProvider
+}
+
+// A Worker takes requests from the queue, step by step.
+type Worker struct {
+	queue       *queue.Queue
+	queueName   string
+	arm         *deletion.Client
+	policy      Policy
+	concurrency int
+	grace       time.Duration
+	log         *slog.Logger
+	tracer      trace.Tracer
+	gate        gate
+	health      health
+}
+
+// New makes a worker; Run starts it.
+func New(o Options) *Worker {
+	if o.Policy.Backoff == nil {
+		o.Policy.Backoff = Backoff
+	}
+	if o.Policy.Spread == nil {
+		o.Policy.Spread = Spread
+	}
+	return &Worker{queue: o.Queue, queueName: o.QueueName, arm: o.ARM, policy: o.Policy, concurrency: o.Concurrency,
+		grace: o.Grace, log: o.Log, tracer: o.Tracer.Tracer("hsmsweep/worker")}
+}
+
+// ErrDrained is the cause of steps that were cut off because the grace period of a drain was over.
+var ErrDrained = errors.New("the drain's grace period is over")
+
+// Run works until ctx ends, then drains: nothing more is received, steps in hand are finished within the grace period and
+// given back after it. It returns when everything it started has.
+func (w *Worker) Run(ctx context.Context) {
+	work, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cut(nil)
+	stop := context.AfterFunc(ctx, func() {
+		w.log.InfoContext(ctx, "draining: no more requests are received", "grace", w.grace)
+		time.AfterFunc(w.grace, func() { cut(ErrDrained) })
+	})
+	defer stop()
+
+	w.until(ctx, "connecting to Service Bus", func() error { return w.queue.Connect(ctx) })
+	var steps sync.WaitGroup
+	slots := make(chan struct{}, w.concurrency)
+	var late []*queue.Delivery // came with the signal, and are not begun
+	for free := w.freeSlots(ctx, slots); free > 0; free = w.freeSlots(ctx, slots) {
+		var deliveries []*queue.Delivery
+		w.until(ctx, "receiving", func() (err error) {
+			deliveries, err = w.queue.Receive(ctx, free)
+			return err
+		})
+		if ctx.Err() != nil {
+			late = deliveries
+			break
+		}
+		for range free - len(deliveries) {
+			<-slots
+		}
+		for _, d := range deliveries {
+			steps.Go(func() {
+				defer func() { <-slots }()
+				w.handle(work, d)
+			})
+		}
+	}
+	w.giveUpReceiving(work, late)
+	steps.Wait()
+}
+
+// giveUpReceiving ends the link and gives back what came too late to be begun, so that another replica has it now.
+func (w *Worker) giveUpReceiving(ctx context.Context, late []*queue.Delivery) {
+	if err := w.queue.StopReceiving(ctx); err != nil {
+		w.log.DebugContext(ctx, "the receiving link did not end properly", "error", err)
+	}
+	for _, d := range late {
+		if err := w.queue.Abandon(ctx, d); err != nil {
+			w.log.WarnContext(ctx, "a message that came while draining could not be given back; it is free when its lock has run out", "messageId", d.MessageID, "error", err)
+		}
+	}
+}
+
+// freeSlots takes every free slot and waits for the first. 0 means that ctx has ended.
+func (w *Worker) freeSlots(ctx context.Context, slots chan struct{}) int {
+	if ctx.Err() != nil {
+		return 0
+	}
+	select {
+	case slots <- struct{}{}:
+	case <-ctx.Done():
+		return 0
+	}
+	for n := 1; ; n++ {
+		select {
+		case slots <- struct{}{}:
+		default:
+			return n
+		}
+	}
+}
+
+// until repeats what must succeed before anything else makes sense, with growing pauses, while ctx lasts.
+func (w *Worker) until(ctx context.Context, what string, do func() error) {
+	pauses := backoff.WithContext(backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(30*time.Second), backoff.WithMaxElapsedTime(0)), ctx)
+	// The error is ctx's, and the caller looks at that itself.
+	_ = backoff.RetryNotify(func() error {
+		err := do()
+		if ctx.Err() == nil {
+			w.health.connection(err)
+		}
+		return err
+	}, pauses, func(err error, pause time.Duration) {
+		if ctx.Err() == nil {
+			w.log.ErrorContext(ctx, what+" failed; trying again", "in", pause, "error", err)
+		}
+	})
+}
+
+// Backoff is the delay after so many steps without progress: exponential from one second to five minutes, with full jitter
+// (anything between nothing and twice the interval), so that requests that were refused together do not come back together.
+func Backoff(setbacks int) time.Duration {
+	b := backoff.NewExponentialBackOff(backoff.WithInitialInterval(time.Second), backoff.WithMultiplier(2),
+		backoff.WithMaxInterval(5*time.Minute), backoff.WithRandomizationFactor(1), backoff.WithMaxElapsedTime(0))
+	var d time.Duration
+	for range min(setbacks, 12) { // the interval has reached its end by then
+		d = b.NextBackOff()
+	}
+	return max(d, shortestWait)
+}
+
+// shortestWait keeps a lucky draw of the jitter from becoming no wait at all.
+const shortestWait = 500 * time.Millisecond
+
+// Spread adds up to a tenth, five seconds at most. ARM's time itself is kept.
+func Spread(d time.Duration) time.Duration {
+	return d + rand.N(min(d/10, 5*time.Second)+1)
+}
