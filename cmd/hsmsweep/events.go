@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"hsmsweep/worker"
+)
+
+type eventsCmd struct {
+	connection
+	JSON    bool          `help:"One event a line, as it was published."`
+	Count   int           `help:"End after so many events; 0 follows until interrupted."`
+	Timeout time.Duration `help:"End with exit code 1 when --count events have not come within this time; 0 waits." default:"0s"`
+}
+
+// Help is shown below the flags.
+func (eventsCmd) Help() string {
+	return `Reads by peeking, beginning with the oldest event that is still there: nothing is locked or taken away, so
+any number of people can follow and other readers of the subscription miss nothing.`
+}
+
+// Run is the command.
+func (c *eventsCmd) Run(ctx context.Context, std streams) error {
+	if err := config(c.check()); err != nil {
+		return err
+	}
+	client, err := c.dial(defaultCredential(cloud.AzurePublic))
+	if err != nil {
+		return err
+	}
+	defer closeClient(ctx, client)
+	var receiver *azservicebus.Receiver
+	if c.Subscription == "" {
+		receiver, err = client.NewReceiverForQueue(c.Events, nil)
+	} else {
+		receiver, err = client.NewReceiverForSubscription(c.Events, c.Subscription, nil)
+	}
+	if err != nil {
+		return err
+	}
+	if c.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("fewer than %d events within %s", c.Count, c.Timeout))
+		defer cancel()
+	}
+	return c.follow(ctx, receiver, std.out)
+}
+
+// peekPause is how often an empty subscription is looked at again; a look is a request to $management.
+const peekPause = time.Second
+
+func (c *eventsCmd) follow(ctx context.Context, receiver *azservicebus.Receiver, out io.Writer) error {
+	for seen := 0; ; {
+		messages, err := receiver.PeekMessages(ctx, 100, nil)
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		for _, m := range messages {
+			if err := c.print(out, m.Body); err != nil {
+				return err
+			}
+			if seen++; seen == c.Count {
+				return nil
+			}
+		}
+		if len(messages) > 0 {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return c.interrupted(ctx)
+		case <-time.After(peekPause):
+		}
+	}
+}
+
+// interrupted tells a time-out, which is a failure, from a person's Ctrl-C, which is how following ends.
+func (c *eventsCmd) interrupted(ctx context.Context) error {
+	if c.Timeout > 0 && context.Cause(ctx) != context.Canceled {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func (c *eventsCmd) print(out io.Writer, body []byte) error {
+	if c.JSON {
+		var line bytes.Buffer
+		if err := json.Compact(&line, body); err != nil {
+			return fmt.Errorf("a message of the events entity is no JSON: %w", err)
+		}
+		line.WriteByte('\n')
+		_, err := line.WriteTo(out)
+		return err
+	}
+	var event struct {
+		Time time.Time        `json:"time"`
+		Data worker.EventData `json:"data"`
+	}
+	if err := json.Unmarshal(body, &event); err != nil {
+		return fmt.Errorf("a message of the events entity is no event of hsmsweep: %w", err)
+	}
+	d := event.Data
+	detail := ""
+	switch {
+	case d.Error != nil:
+		detail = "  " + d.Error.Code + ": " + d.Error.Message
+	case d.Expected != "":
+		detail = "  expected " + d.Expected + ", found " + d.Found
+	}
+	_, err := fmt.Fprintf(out, "%s  %-16s %s  %s%s\n", event.Time.Format(time.RFC3339), d.Outcome, d.RequestID, cmp.Or(d.ConnectionID, "-"), detail)
+	return err
+}

@@ -1,0 +1,103 @@
+// Command hsmsweep deletes dead private endpoint connections of Azure Managed HSM pools: requests come from Service Bus, ends
+// go back to it as events. See README.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes.
+const (
+	exitFailure = 1 // something went wrong at run time
+	exitConfig  = 2 // the configuration is wrong; one line on stderr names the flag and its variable
+)
+
+type commands struct {
+	Run      runCmd      `cmd:"" help:"The worker: consumes the request queue until SIGTERM or SIGINT, then drains."`
+	Demo     demoCmd     `cmd:"" help:"Everything in one process: emulated Azure, the worker, and a sample of every kind of request."`
+	Submit   submitCmd   `cmd:"" help:"Puts delete requests on the queue."`
+	Events   eventsCmd   `cmd:"" help:"Follows the events that tell how requests ended. Takes nothing away."`
+	Emulator emulatorCmd `cmd:"" help:"Emulated Service Bus, ARM and identity endpoint on fixed ports, for development and tests."`
+	Version  versionCmd  `cmd:"" help:"Prints version, commit and Go version."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	// The first signal drains. After it signals act as if nobody listened, so that a second one ends the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// streams are what a command reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// run is the program, without its process.
+func run(ctx context.Context, args []string, std streams) int {
+	var cli commands
+	exited := -1
+	parser, err := kong.New(&cli,
+		kong.Name("hsmsweep"),
+		kong.Description("Deletes dead private endpoint connections of Azure Managed HSM pools, event by event.\n\n"+
+			"Every flag can be given as an environment variable: --max-retry-after is HSMSWEEP_MAX_RETRY_AFTER. A flag wins."),
+		kong.DefaultEnvars("HSMSWEEP"),
+		kong.Writers(std.out, std.err),
+		kong.Exit(func(code int) { exited = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Vars{"queue": defaultQueue, "events": defaultEvents, "subscription": defaultSubscription},
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(std),
+	)
+	if err != nil {
+		fmt.Fprintln(std.err, "hsmsweep:", err)
+		return exitFailure
+	}
+	command, err := parser.Parse(args)
+	if exited >= 0 { // --help
+		return exited
+	}
+	if err == nil {
+		err = command.Run()
+		if err == nil {
+			return 0
+		}
+		if _, ok := errors.AsType[configError](err); !ok {
+			fmt.Fprintln(std.err, "hsmsweep:", err)
+			return exitFailure
+		}
+	}
+	fmt.Fprintln(std.err, "hsmsweep:", withVariables(err.Error()))
+	return exitConfig
+}
+
+// A configError is a fault of flags or variables, in one line that names each --flag.
+type configError struct{ error }
+
+// config joins faults of the configuration into one line; nil when there are none.
+func config(faults ...error) error {
+	if err := errors.Join(faults...); err != nil {
+		return configError{errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))}
+	}
+	return nil
+}
+
+var flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
+
+// withVariables adds to each flag in a message the variable that stands for it.
+func withVariables(message string) string {
+	return flagName.ReplaceAllStringFunc(strings.ReplaceAll(message, "\n", "; "), func(flag string) string {
+		return flag + " (HSMSWEEP_" + strings.ToUpper(strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_")) + ")"
+	})
+}
