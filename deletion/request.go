@@ -144,6 +144,15 @@ func checkRequestID(id string) error {
 	return nil
 }
 
+// CheckJSON says what is wrong with a text as JSON, repeated names included.
+func CheckJSON(data []byte) error {
+	var value jsontext.Value
+	if err := json.Unmarshal(data, &value); err != nil {
+		return jsonFault(data, err)
+	}
+	return nil
+}
+
 // jsonFault puts the decoder's error into the words of somebody who wrote the JSON and never saw this program.
 func jsonFault(data []byte, err error) error {
 	semantic, ok := errors.AsType[*json.SemanticError](err)

@@ -116,16 +116,17 @@ func open(body []byte, properties map[string]any) (envelope, error) {
 		SpecVersion *jsontext.Value `json:"specversion"`
 		EventType   *jsontext.Value `json:"eventType"`
 	}
-	if json.Unmarshal(body, &shape) != nil {
+	if json.Unmarshal(body, &shape, jsontext.AllowDuplicateNames(true)) != nil || shape.SpecVersion == nil && shape.EventType == nil {
 		return envelope{Data: body}, nil // the native decoder says what is wrong
 	}
-	switch {
-	case shape.SpecVersion != nil:
-		return cloudEvent(body)
-	case shape.EventType != nil:
-		return gridEvent(body)
+	// The libraries below would take the last of two values for one name, and with it the wrong guard.
+	if err := deletion.CheckJSON(body); err != nil {
+		return envelope{}, err
 	}
-	return envelope{Data: body}, nil
+	if shape.SpecVersion != nil {
+		return cloudEvent(body)
+	}
+	return gridEvent(body)
 }
 
 // single takes the one event out of an array of one: Event Grid may deliver either.

@@ -1,0 +1,176 @@
+package worker
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"hsmsweep/queue"
+)
+
+const someTrace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+func delivered(body string, properties map[string]any) *queue.Delivery {
+	return &queue.Delivery{ReceivedMessage: &azservicebus.ReceivedMessage{
+		Body: []byte(body), ApplicationProperties: properties, MessageID: "message-1", SequenceNumber: new(int64(42)),
+		EnqueuedTime: new(noon.Add(-time.Minute)), DeliveryCount: 1,
+	}}
+}
+
+func taken(body string, properties map[string]any) task {
+	w := &Worker{policy: testPolicy()}
+	return w.take(delivered(body, properties), noon)
+}
+
+// TestEnvelopes takes requests out of everything they may come in.
+func TestEnvelopes(t *testing.T) {
+	native := fmt.Sprintf(`{"connectionId":%q}`, sampleID)
+	named := fmt.Sprintf(`{"connectionId":%q,"requestId":"mine"}`, sampleID)
+	event := func(data, more string) string {
+		return fmt.Sprintf(`{"specversion":"1.0","id":"event-1","source":"/tickets","type":"Contoso.Decommissioned"%s%s}`, data, more)
+	}
+	grid := func(more string) string {
+		return fmt.Sprintf(`{"id":"grid-1","topic":"/t","eventType":"Contoso.Decommissioned","eventTime":"2026-01-31T12:00:00Z","dataVersion":"1"%s}`, more)
+	}
+	tests := []struct {
+		name, body string
+		properties map[string]any
+		requestID  string
+		fault      string // the code; empty: sampleID is asked for
+		says       string
+	}{
+		{name: "native", body: native, requestID: "message-1"},
+		{name: "native with its own id", body: named, requestID: "mine"},
+		{name: "CloudEvent", body: event(`,"data":`+native, ""), requestID: "event-1"},
+		{name: "CloudEvent with the request's own id", body: event(`,"data":`+named, ""), requestID: "mine"},
+		{name: "CloudEvent, base64", body: event(`,"data_base64":"eyJjb25uZWN0aW9uSWQiOiJ4In0="`, ""), requestID: "event-1", fault: CodeInvalidRequest, says: "connectionId"},
+		{name: "CloudEvent with a subject and no data", body: event("", fmt.Sprintf(`,"subject":%q`, sampleID)), requestID: "event-1"},
+		{name: "CloudEvent with a subject and foreign data", body: event(`,"data":{"application":"payments"}`, fmt.Sprintf(`,"subject":%q`, sampleID)), requestID: "event-1"},
+		{name: "CloudEvent whose data is a misspelt request", body: event(`,"data":{"connectionid":"x","Force":true}`, fmt.Sprintf(`,"subject":%q`, sampleID)), requestID: "event-1", fault: CodeInvalidRequest, says: "connectionid: no such field"},
+		{name: "CloudEvent of something else", body: event(`,"data":{"application":"payments"}`, `,"subject":"/apps/payments"`), requestID: "event-1", fault: CodeUnsupportedEvent, says: "Contoso.Decommissioned"},
+		{name: "CloudEvent of another version", body: strings.Replace(event(`,"data":`+native, ""), `"1.0"`, `"0.3"`, 1), requestID: "event-1", fault: CodeInvalidRequest, says: "specversion"},
+		{name: "CloudEvent without a source", body: strings.Replace(event(`,"data":`+native, ""), `"source":"/tickets",`, "", 1), requestID: "message-1", fault: CodeInvalidRequest, says: "source"},
+		{name: "binary mode", body: native, properties: map[string]any{"cloudEvents:specversion": "1.0", "cloudEvents:id": "binary-1", "cloudEvents:type": "Contoso.Decommissioned"}, requestID: "binary-1"},
+		{name: "binary mode, the other prefix", body: "", properties: map[string]any{"cloudEvents_specversion": "1.0", "cloudEvents_id": "binary-2", "cloudEvents_subject": sampleID.String()}, requestID: "binary-2"},
+		{name: "Event Grid", body: grid(`,"subject":"x","data":` + native), requestID: "grid-1"},
+		{name: "Event Grid, an array of one", body: "[" + grid(`,"subject":"x","data":`+native) + "]", requestID: "grid-1"},
+		{name: "Event Grid with a subject", body: grid(fmt.Sprintf(`,"subject":%q,"data":{}`, sampleID)), requestID: "grid-1"},
+		{name: "two events", body: "[" + grid(`,"data":`+native) + "," + grid(`,"data":`+native) + "]", requestID: "message-1", fault: CodeUnsupportedRequest, says: "2 events"},
+		{name: "no events", body: "[]", requestID: "message-1", fault: CodeUnsupportedRequest, says: "0 events"},
+		{name: "the event of this worker's own deletion", body: strings.Replace(grid(fmt.Sprintf(`,"subject":%q,"data":{}`, sampleID)), "Contoso.Decommissioned", "Microsoft.Resources.ResourceDeleteSuccess", 1), requestID: "grid-1", fault: CodeUnsupportedEvent},
+		{name: "a selector", body: `{"managedHsmId":"` + sampleID.Pool.String() + `","status":["Disconnected"]}`, requestID: "message-1", fault: CodeUnsupportedRequest, says: "managedHsmId"},
+		{name: "repeated within an event", body: event(`,"data":`+strings.Replace(native, "{", `{"status":["Approved"],"status":["Rejected"],`, 1), ""), requestID: "message-1", fault: CodeInvalidRequest, says: "twice"},
+		{name: "an event twice over", body: event(`,"id":"event-2","data":`+native, ""), requestID: "message-1", fault: CodeInvalidRequest, says: "twice"},
+		{name: "empty", body: "", requestID: "message-1", fault: CodeInvalidRequest},
+		{name: "an id of another's attempt", body: native, properties: map[string]any{attemptProperty: `{"version":1}`}, requestID: "message-1", fault: CodeInvalidRequest, says: attemptProperty},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := taken(tt.body, tt.properties)
+			if got.attempt.RequestID != tt.requestID {
+				t.Errorf("request id %q, want %q", got.attempt.RequestID, tt.requestID)
+			}
+			switch {
+			case tt.fault == "" && (got.fault != nil || got.request.Connection != sampleID):
+				t.Errorf("asks for %s (%+v), want %s", got.request.Connection, got.fault, sampleID)
+			case tt.fault != "" && got.fault == nil:
+				t.Errorf("asks for %s, want the fault %s", got.request.Connection, tt.fault)
+			case tt.fault != "" && (got.fault.code != tt.fault || !strings.Contains(got.fault.message, tt.says)):
+				t.Errorf("fault %+v, want %s that says %q", *got.fault, tt.fault, tt.says)
+			}
+		})
+	}
+}
+
+// TestBodyThatIsNoData is what a producer sends that uses an AMQP value.
+func TestBodyThatIsNoData(t *testing.T) {
+	d := delivered("", nil)
+	d.Body = nil
+	got := (&Worker{policy: testPolicy()}).take(d, noon)
+	if got.fault == nil || !strings.Contains(got.fault.message, "data section") {
+		t.Errorf("fault %+v, want one that says what to send instead", got.fault)
+	}
+}
+
+func TestTraceOfAMessage(t *testing.T) {
+	body := fmt.Sprintf(`{"specversion":"1.0","id":"1","source":"s","type":"t","subject":%q,"traceparent":%q}`, sampleID, someTrace)
+	for name, properties := range map[string]map[string]any{
+		"CloudEvent's extension": nil,
+		"traceparent":            {"traceparent": someTrace, "Diagnostic-Id": "00-11111111111111111111111111111111-1111111111111111-01"},
+		"Diagnostic-Id":          {"Diagnostic-Id": someTrace},
+	} {
+		if got := taken(body, properties).trace["traceparent"]; got != someTrace {
+			t.Errorf("%s: trace %q, want %q", name, got, someTrace)
+		}
+	}
+}
+
+// TestLineage has the ids that duplicate detection lives on.
+func TestLineage(t *testing.T) {
+	long := strings.Repeat("é", 128)
+	for _, requestID := range []string{"CHG7", long, long[:len(long)-2] + "x"} {
+		a := newAttempt(requestID, 1<<62, noon, noon, time.Hour)
+		a.Hop = 100_000
+		for _, id := range []string{a.messageID(), a.eventID()} {
+			if n := len([]rune(id)); n > 128 {
+				t.Errorf("%q has %d characters, Service Bus takes 128", id, n)
+			}
+		}
+		if a.RequestID != requestID {
+			t.Errorf("request id %q became %q", requestID, a.RequestID)
+		}
+	}
+	if compact(long, 80) == compact(long[:len(long)-2]+"x", 80) {
+		t.Error("two long ids became one")
+	}
+}
+
+func TestAttemptSurvivesItsTravel(t *testing.T) {
+	a := polling().attempt
+	a.End = &End{Outcome: EndRejected, At: noon, Code: "ScopeLocked", Message: "a lock"}
+	a.Due, a.Why, a.Setbacks, a.Panics, a.DeniedSince, a.LastError = noon.Add(time.Minute), WaitPublish, 2, 1, noon, "x"
+	got, err := decodeAttempt(a.encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.encode() != a.encode() {
+		t.Errorf("came back as\n%s\nwent as\n%s", got.encode(), a.encode())
+	}
+}
+
+func FuzzTake(f *testing.F) {
+	for _, body := range []string{"", "{}", "[]", "[{}]", `{"connectionId":"` + sampleID.String() + `"}`, `{"specversion":"1.0","id":"1","source":"s","type":"t","data":{}}`,
+		`{"eventType":"t","data":null,"subject":"/x"}`, `{"status":[1]}`, `"x"`, "\xff"} {
+		f.Add(body, polling().attempt.encode(), someTrace)
+	}
+	f.Fuzz(func(t *testing.T, body, attempt, trace string) {
+		got := taken(body, map[string]any{attemptProperty: attempt, "traceparent": trace})
+		if got.fault == nil && mustConnection(got.request.Connection.String()) != got.request.Connection {
+			t.Errorf("%q asks for %+v, which is no connection", body, got.request.Connection)
+		}
+		if got.fault != nil && (got.fault.code == "" || got.fault.message == "") {
+			t.Errorf("%q has a fault without words: %+v", body, got.fault)
+		}
+		if n := len([]rune(got.attempt.messageID())); n > 128 {
+			t.Errorf("message id %q has %d characters", got.attempt.messageID(), n)
+		}
+	})
+}
+
+func FuzzAttempt(f *testing.F) {
+	f.Add(polling().attempt.encode())
+	f.Add(`{"version":1,"hop":1}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		a, err := decodeAttempt(text)
+		if err != nil {
+			return
+		}
+		again, err := decodeAttempt(a.encode())
+		if err != nil || again.encode() != a.encode() {
+			t.Errorf("%s came back as %s, %v", a.encode(), again.encode(), err)
+		}
+	})
+}
