@@ -162,7 +162,7 @@ func (q *Queue) renew(ctx context.Context, cancel context.CancelCauseFunc, d *De
 			cancel(ErrLockLost)
 			return
 		case err != nil:
-			q.log.WarnContext(ctx, "the lock was not renewed; trying again", "messageId", d.MessageID, "left", left, "error", err)
+			q.log.WarnContext(ctx, "the lock was not renewed; trying again", "messageId", d.MessageID, "left", left.Round(time.Millisecond).String(), "error", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -70,7 +70,7 @@ func (w *Worker) report(ctx context.Context, t task, v Verdict, did exchange, to
 	span := trace.SpanFromContext(ctx)
 	span.SetAttributes(attribute.String("hsmsweep.reason", string(v.Reason)))
 	fields := []any{
-		"requestId", t.attempt.RequestID, "connectionId", connectionOf(t), "hop", t.attempt.Hop, "reason", string(v.Reason), "took", took,
+		"requestId", t.attempt.RequestID, "connectionId", connectionOf(t), "hop", t.attempt.Hop, "reason", string(v.Reason), "took", took.Round(time.Microsecond).String(),
 	}
 	if did.question != "" {
 		fields = append(fields, "asked", did.question, "answer", string(did.outcome.Kind), "httpStatus", did.outcome.HTTPStatus)

@@ -62,7 +62,7 @@ func (w *Worker) Run(ctx context.Context) {
 	work, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
 	stop := context.AfterFunc(ctx, func() {
-		w.log.InfoContext(ctx, "draining: no more requests are received", "grace", w.grace)
+		w.log.InfoContext(ctx, "draining: no more requests are received", "grace", w.grace.String())
 		time.AfterFunc(w.grace, func() { cut(ErrDrained) })
 	})
 	defer stop()
@@ -139,7 +139,7 @@ func (w *Worker) until(ctx context.Context, what string, do func() error) {
 		return err
 	}, pauses, func(err error, pause time.Duration) {
 		if ctx.Err() == nil {
-			w.log.ErrorContext(ctx, what+" failed; trying again", "in", pause, "error", err)
+			w.log.ErrorContext(ctx, what+" failed; trying again", "in", pause.Round(time.Millisecond).String(), "error", err)
 		}
 	})
 }

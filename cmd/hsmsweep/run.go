@@ -42,12 +42,9 @@ type runCmd struct {
 
 // Run is the command.
 func (c *runCmd) Run(ctx context.Context, std streams) error {
-	settings, err := c.settings()
-	if err != nil {
-		return err
-	}
+	settings, wrong := c.settings()
 	log, err := newLogger(std.err, c.LogFormat, c.LogLevel)
-	if err != nil {
+	if err := config(wrong, err); err != nil {
 		return err
 	}
 	tracing, err := startTracing(ctx)

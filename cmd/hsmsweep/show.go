@@ -23,12 +23,13 @@ type show struct {
 	mu    sync.Mutex
 	names []string
 	ways  map[string][]string // the steps of each request; every name is a key
+	next  map[string]string   // what comes of the last of them
 	ends  map[string]ending
 	drawn bool
 }
 
 func newShow(out io.Writer, wanted []sample) *show {
-	s := &show{out: out, began: time.Now(), ways: map[string][]string{}, ends: map[string]ending{}}
+	s := &show{out: out, began: time.Now(), ways: map[string][]string{}, next: map[string]string{}, ends: map[string]ending{}}
 	for _, w := range wanted {
 		s.names = append(s.names, w.name)
 		s.ways[w.name] = nil
@@ -67,13 +68,14 @@ func (s *show) Handle(_ context.Context, r slog.Record) error {
 		}
 		return nil
 	}
-	step := stepText(r, fields)
+	step, next := stepText(r, fields), nextText(r, fields)
 	s.ways[name] = append(s.ways[name], fmt.Sprintf("%.1fs %s", r.Time.Sub(s.began).Seconds(), step))
+	s.next[name] = next
 	if s.live {
 		s.draw()
 		return nil
 	}
-	fmt.Fprintf(s.out, "%5.1fs  %-13s %s\n", r.Time.Sub(s.began).Seconds(), name, step+nextText(r, fields))
+	fmt.Fprintf(s.out, "%5.1fs  %-13s %s  -> %s\n", r.Time.Sub(s.began).Seconds(), name, step, next)
 	return nil
 }
 
@@ -94,9 +96,9 @@ func stepText(r slog.Record, fields map[string]slog.Value) string {
 // nextText is what comes of a step: parked for how long and why, or ended.
 func nextText(r slog.Record, fields map[string]slog.Value) string {
 	if until, ok := fields["until"]; ok {
-		return fmt.Sprintf("  -> parked %.1fs (%s)", until.Time().Sub(r.Time).Seconds(), fields["reason"])
+		return fmt.Sprintf("parked %.1fs (%s)", until.Time().Sub(r.Time).Seconds(), fields["reason"])
 	}
-	text := "  -> " + fields["reason"].String()
+	text := fields["reason"].String()
 	if e, ok := fields["error"]; ok {
 		text += ", " + e.String()
 	}
@@ -127,7 +129,7 @@ func (s *show) draw() {
 	}
 	s.drawn = true
 	for _, name := range s.names {
-		line := fmt.Sprintf("%s %-13s %s", s.mark(name), name, strings.Join(s.ways[name], " > "))
+		line := fmt.Sprintf("%s %-13s %s -> %s", s.mark(name), name, strings.Join(s.ways[name], ", "), s.next[name])
 		if runes := []rune(line); len(runes) >= width {
 			line = string(runes[:width-2]) + "…"
 		}
