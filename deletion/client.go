@@ -53,11 +53,12 @@ func NewClient(o Options) (*Client, error) {
 		transport.MaxIdleConnsPerHost = 64
 		o.Transport = transport
 	}
+	credential := &calmCredential{credential: o.Credential}
 	c := &Client{
 		endpoint:   "https://" + home.Host,
 		apiVersion: o.APIVersion,
 		trust:      trust{arm: home, allowed: o.PollHosts},
-		credential: o.Credential,
+		credential: credential,
 	}
 	options := arm.ClientOptions{
 		DisableRPRegistration: true,
@@ -73,7 +74,7 @@ func NewClient(o Options) (*Client, error) {
 			},
 		},
 	}
-	client, err := arm.NewClient("hsmsweep", "v1.0.0", o.Credential, &options)
+	client, err := arm.NewClient("hsmsweep", "v1.0.0", credential, &options)
 	if err != nil {
 		return nil, err
 	}

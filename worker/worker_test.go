@@ -448,6 +448,35 @@ func TestTooLarge(t *testing.T) {
 	})
 }
 
+// TestNoTokens has the identity endpoint down for a while. No step waits for it with its lock, and a drain is not held up.
+func TestNoTokens(t *testing.T) {
+	inVirtualTime(t, manyConnections(20), func(t *testing.T, s *system) {
+		s.Identity.FailNext(20, http.StatusInternalServerError)
+		for i := range 20 {
+			s.submit(fmt.Sprint("m", i), request(fmt.Sprint("c", i)))
+		}
+		r := s.work()
+		<-time.After(time.Second)
+		if took := r.stop(); took > 10*time.Second {
+			t.Errorf("the drain took %s, want no more than one try for a token", took)
+		}
+		second := s.work()
+		began := time.Now()
+		for _, e := range s.events(20) {
+			if e.Data.Outcome != "deleted" {
+				t.Errorf("%s ended as %s %+v", e.Subject, e.Data.Outcome, e.Data.Error)
+			}
+		}
+		if took := time.Since(began); took > 5*time.Minute {
+			t.Errorf("all ended after %s, want soon after the outage", took)
+		}
+		second.stop()
+		if v := s.Broker.Violations(); v != (broker.Violations{}) {
+			t.Errorf("violations: %+v", v)
+		}
+	})
+}
+
 // TestOneTrace follows the trace from the sender's message over every hop and two replicas into the event.
 func TestOneTrace(t *testing.T) {
 	const traceID = "0af7651916cd43dd8448eb211c80319c"

@@ -64,6 +64,9 @@ func (c *connection) dial(credential func() (azcore.TokenCredential, error)) (*a
 // defaultCredential is azidentity's chain: environment, workload identity, managed identity, developer tools.
 func defaultCredential(where cloud.Configuration) func() (azcore.TokenCredential, error) {
 	return func() (azcore.TokenCredential, error) {
-		return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: policy.ClientOptions{Cloud: where}})
+		return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: policy.ClientOptions{
+			Cloud: where,
+			Retry: policy.RetryOptions{MaxRetries: 1}, // what fails twice is tried again by a later step, without a lock held
+		}})
 	}
 }
