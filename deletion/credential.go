@@ -30,10 +30,10 @@ func (c *calmCredential) GetToken(ctx context.Context, o policy.TokenRequestOpti
 	if err := c.recent(); err != nil {
 		return azcore.AccessToken{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
+	asked, cancel := context.WithTimeout(ctx, tokenTimeout)
 	defer cancel()
-	token, err := c.credential.GetToken(ctx, o)
-	if err != nil {
+	token, err := c.credential.GetToken(asked, o)
+	if err != nil && ctx.Err() == nil { // a caller who gave up tells nothing of the endpoint
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.failed, c.until = err, time.Now().Add(tokenPause)

@@ -79,7 +79,8 @@ func decide(t task, out deletion.Outcome, now time.Time, p Policy) Verdict {
 		a.Operation, a.Setbacks = &out.Operation, 0
 		return wait(a, asked(out, p, p.DefaultRetryAfter), WaitOperation, now)
 	case deletion.Expired:
-		a.Operation = nil
+		// Accepting reset the setbacks; the DELETEs sent keep count of how often this went round.
+		a.Operation, a.Setbacks = nil, max(a.Setbacks, a.Deletes-1)
 		return setback(a, out, WaitRestart, now, p)
 	case deletion.Throttled:
 		return setback(a, out, WaitThrottle, now, p)

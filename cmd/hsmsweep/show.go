@@ -129,7 +129,10 @@ func (s *show) draw() {
 	}
 	s.drawn = true
 	for _, name := range s.names {
-		line := fmt.Sprintf("%s %-13s %s -> %s", s.mark(name), name, strings.Join(s.ways[name], ", "), s.next[name])
+		line := fmt.Sprintf("%s %-13s", s.mark(name), name)
+		if next, ok := s.next[name]; ok {
+			line += fmt.Sprintf(" %s -> %s", strings.Join(s.ways[name], ", "), next)
+		}
 		if runes := []rune(line); len(runes) >= width {
 			line = string(runes[:width-2]) + "…"
 		}
