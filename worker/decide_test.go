@@ -78,6 +78,7 @@ func TestDecisions(t *testing.T) {
 		{"DELETE sent", with(fresh(), func(t *task) { t.attempt.Deletes, t.attempt.StartedAt = 1, noon })},
 		{"DELETE sent, third setback", with(fresh(), func(t *task) { t.attempt.Deletes, t.attempt.Hop, t.attempt.Setbacks = 3, 2, 2 })},
 		{"operation polled", polling()},
+		{"operation polled, of the third DELETE", with(polling(), func(t *task) { t.attempt.Deletes = 3 })},
 		{"operation polled, a second before giving up", with(polling(), func(t *task) { t.attempt.GiveUpAt = noon.Add(time.Second) })},
 		{"operation polled, past giving up", with(polling(), func(t *task) { t.attempt.GiveUpAt = noon.Add(-time.Second) })},
 		{"denied for 15 minutes", with(fresh(), func(t *task) { t.attempt.DeniedSince = noon.Add(-deniedFor) })},
