@@ -51,6 +51,8 @@ func NewClient(o Options) (*Client, error) {
 	if o.Transport == nil {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
 		transport.MaxIdleConnsPerHost = 64
+		// A connection that died in silence is noticed in seconds; without pings HTTP/2 would go on using it for minutes.
+		transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second}
 		o.Transport = transport
 	}
 	credential := &calmCredential{credential: o.Credential}

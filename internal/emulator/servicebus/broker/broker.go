@@ -7,7 +7,8 @@
 // a dead-letter queue beside them. One mutex guards it all, nothing blocks under it, and there is no
 // goroutine: every entity has one timer for the next thing due (a schedule, a lock, an expiry), and every
 // operation first brings its entity up to the present, so that a lock is lost and a message is there at
-// their exact instants however late the timer runs.
+// their exact instants however late the timer runs. Entities come and go at run time: a deleted one frees
+// its messages, tells whoever asked to be told, and refuses what is still tried on it.
 //
 // Sequence numbers are kept when a scheduled message becomes active. The service gives it a new one then;
 // keeping it lets a caller cancel and peek by the number it was told.
@@ -25,6 +26,7 @@ import (
 
 var (
 	ErrNotFound        = errors.New("no such entity in this namespace; check the name and the emulator's configuration")
+	ErrExists          = errors.New("the name is taken; choose another, or update or delete what has it")
 	ErrNotAllowed      = errors.New("operation not allowed on this entity")
 	ErrFull            = errors.New("the entity has reached its maximum size; receive messages before sending more")
 	ErrLockLost        = errors.New("the lock is lost: it expired or the message was settled; receive the message again")
@@ -35,10 +37,9 @@ const deadLetterSuffix = "/$DeadLetterQueue"
 
 // A Broker is a namespace. It is safe for concurrent use.
 type Broker struct {
-	entities map[string]*Entity // by path in lower case, fixed by New
-
 	mu         sync.Mutex
-	now        time.Time // of the operation under way, so that it sees one time only
+	entities   map[string]*Entity // by path in lower case
+	now        time.Time          // of the operation under way, so that it sees one time only
 	closed     bool
 	violations Violations
 }
@@ -56,26 +57,11 @@ type Violations struct {
 func New(c Config) (*Broker, error) {
 	b := &Broker{entities: make(map[string]*Entity)}
 	var faults []error
-	add := func(e *Entity, err error) *Entity {
-		faults = append(faults, err)
-		key := strings.ToLower(e.path)
-		if b.entities[key] != nil {
-			faults = append(faults, fmt.Errorf("%s: the name is taken by another queue or topic", e.path))
-		}
-		b.entities[key] = e
-		if e.deadLetter != nil {
-			b.entities[strings.ToLower(e.deadLetter.path)] = e.deadLetter
-		}
-		return e
-	}
 	for _, q := range c.Queues {
-		add(newQueue(b, q), q.check())
+		faults = append(faults, b.CreateQueue(q))
 	}
 	for _, t := range c.Topics {
-		topic := add(newTopic(b, t), t.check())
-		for _, s := range t.Subscriptions {
-			topic.subscriptions = append(topic.subscriptions, add(newSubscription(topic, s), s.check(topic.path)))
-		}
+		faults = append(faults, b.CreateTopic(t))
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
@@ -98,14 +84,15 @@ func (b *Broker) Close() {
 // Entity finds a queue, topic, subscription (topic/Subscriptions/name) or dead-letter queue
 // (path/$DeadLetterQueue). Case and a leading slash do not matter. The error is ErrNotFound.
 func (b *Broker) Entity(path string) (*Entity, error) {
-	if e := b.entities[strings.ToLower(strings.TrimPrefix(path, "/"))]; e != nil {
-		return e, nil
-	}
-	return nil, fmt.Errorf("%q: %w", path, ErrNotFound)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.find(path)
 }
 
 // Entities lists queues, topics and subscriptions by path, without their dead-letter queues.
 func (b *Broker) Entities() []*Entity {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	all := slices.SortedFunc(maps.Values(b.entities), func(x, y *Entity) int { return strings.Compare(x.path, y.path) })
 	return slices.DeleteFunc(all, (*Entity).isDeadLetterQueue)
 }
@@ -116,3 +103,14 @@ func (b *Broker) Violations() Violations {
 	defer b.mu.Unlock()
 	return b.violations
 }
+
+func (b *Broker) find(path string) (*Entity, error) {
+	if e := b.entities[strings.ToLower(strings.TrimPrefix(path, "/"))]; e != nil {
+		return e, nil
+	}
+	return nil, fmt.Errorf("%q: %w", path, ErrNotFound)
+}
+
+// tick sets the time of the operation under way. Without the monotonic reading, times compare with those
+// that come from the wire.
+func (b *Broker) tick() { b.now = time.Now().UTC().Round(0) }

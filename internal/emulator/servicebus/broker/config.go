@@ -7,6 +7,7 @@ import (
 	"math"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -26,6 +27,10 @@ type QueueConfig struct {
 	DeadLetterOnExpiration   bool          // dead-letter what expires instead of dropping it
 	MaxMessageSize           int           // bytes; default 262144 (256 KiB, the Standard tier)
 	MaxSizeBytes             int64         // of all messages with the dead-letter queue's; 0 = unlimited
+
+	// Annotations are settings without an effect here, such as UserMetadata, by name, kept for whoever asks.
+	// The map must not be changed.
+	Annotations map[string]string
 }
 
 // A TopicConfig describes a topic and its subscriptions. What a field shares with QueueConfig means the same.
@@ -35,6 +40,7 @@ type TopicConfig struct {
 	DuplicateDetectionWindow time.Duration
 	MaxMessageSize           int
 	MaxSizeBytes             int64 // of all copies in all subscriptions
+	Annotations              map[string]string
 	Subscriptions            []SubscriptionConfig
 }
 
@@ -45,13 +51,15 @@ type SubscriptionConfig struct {
 	DefaultMessageTTL      time.Duration // the topic's applies as well; the shorter wins
 	MaxDeliveryCount       int
 	DeadLetterOnExpiration bool
-	Rules                  []Rule // a message that matches any of them is taken; none = every message
+	Annotations            map[string]string
+	Rules                  []Rule // a message that matches any of them is taken; none = $Default, which takes every message
 }
 
 // A Rule lets messages into a subscription.
 type Rule struct {
-	Name   string
+	Name   string             // unique in its subscription, whatever the case
 	Filter *CorrelationFilter // nil = every message
+	Never  bool               // no message, whatever the filter
 }
 
 // A CorrelationFilter matches a message that equals it in every field which is not empty.
@@ -96,39 +104,77 @@ func (c QueueConfig) withDefaults() QueueConfig {
 	return c
 }
 
+// settings returns what applies to a topic, in the form in which an Entity has it.
+func (c TopicConfig) settings() QueueConfig {
+	return QueueConfig{
+		Name:                     c.Name,
+		DefaultMessageTTL:        c.DefaultMessageTTL,
+		DuplicateDetectionWindow: c.DuplicateDetectionWindow,
+		MaxMessageSize:           c.MaxMessageSize,
+		MaxSizeBytes:             c.MaxSizeBytes,
+		Annotations:              c.Annotations,
+	}
+}
+
+func (c SubscriptionConfig) settings() QueueConfig {
+	return QueueConfig{
+		Name:                   c.Name,
+		LockDuration:           c.LockDuration,
+		DefaultMessageTTL:      c.DefaultMessageTTL,
+		MaxDeliveryCount:       c.MaxDeliveryCount,
+		DeadLetterOnExpiration: c.DeadLetterOnExpiration,
+		Annotations:            c.Annotations,
+	}
+}
+
 func (c QueueConfig) check() error {
-	return faults("queue", c.Name, maxNameLength,
+	return faults("queue", c.Name, append(c.checkSettings(), checkName(c.Name, maxNameLength))...)
+}
+
+func (c TopicConfig) check() error {
+	all := []error{faults("topic", c.Name, append(c.settings().checkSettings(), checkName(c.Name, maxNameLength))...)}
+	for _, s := range c.Subscriptions {
+		all = append(all, s.check(c.Name))
+	}
+	return errors.Join(all...)
+}
+
+func (c SubscriptionConfig) check(topic string) error {
+	all := append(c.settings().checkSettings(), checkName(c.Name, maxSubscriptionNameLength))
+	seen := make(map[string]bool)
+	for _, r := range c.Rules {
+		if key := strings.ToLower(r.Name); key != "" && seen[key] {
+			all = append(all, fmt.Errorf("rule %q: %w", r.Name, ErrExists))
+		} else {
+			seen[key] = true
+		}
+	}
+	return faults("topic "+strconv.Quote(topic)+" subscription", c.Name, all...)
+}
+
+func (c QueueConfig) checkSettings() []error {
+	return []error{
 		within("LockDuration", c.LockDuration, maxLockDuration),
 		within("DefaultMessageTTL", c.DefaultMessageTTL, math.MaxInt64),
 		within("DuplicateDetectionWindow", c.DuplicateDetectionWindow, maxDuplicateWindow),
 		within("MaxDeliveryCount", c.MaxDeliveryCount, maxMaxDeliveryCount),
 		within("MaxMessageSize", c.MaxMessageSize, maxMaxMessageSize),
-		within("MaxSizeBytes", c.MaxSizeBytes, math.MaxInt64))
-}
-
-func (c TopicConfig) check() error {
-	return faults("topic", c.Name, maxNameLength,
-		within("DefaultMessageTTL", c.DefaultMessageTTL, math.MaxInt64),
-		within("DuplicateDetectionWindow", c.DuplicateDetectionWindow, maxDuplicateWindow),
-		within("MaxMessageSize", c.MaxMessageSize, maxMaxMessageSize),
-		within("MaxSizeBytes", c.MaxSizeBytes, math.MaxInt64))
-}
-
-func (c SubscriptionConfig) check(topic string) error {
-	return faults("topic "+strconv.Quote(topic)+" subscription", c.Name, maxSubscriptionNameLength,
-		within("LockDuration", c.LockDuration, maxLockDuration),
-		within("DefaultMessageTTL", c.DefaultMessageTTL, math.MaxInt64),
-		within("MaxDeliveryCount", c.MaxDeliveryCount, maxMaxDeliveryCount))
+		within("MaxSizeBytes", c.MaxSizeBytes, math.MaxInt64),
+	}
 }
 
 // validName is the pattern of Microsoft's emulator for names.
 var validName = regexp.MustCompile(`^[A-Za-z0-9]([\w\-./]*[A-Za-z0-9])?$`)
 
-// faults names the entity in every error.
-func faults(kind, name string, maxLength int, errs ...error) error {
+func checkName(name string, maxLength int) error {
 	if len(name) > maxLength || !validName.MatchString(name) {
-		errs = append(errs, fmt.Errorf("a name has 1 to %d letters, digits and - . _ /, and begins and ends with a letter or digit", maxLength))
+		return fmt.Errorf("a name has 1 to %d letters, digits and - . _ /, and begins and ends with a letter or digit", maxLength)
 	}
+	return nil
+}
+
+// faults names the entity in every error.
+func faults(kind, name string, errs ...error) error {
 	for i, err := range errs {
 		if err != nil {
 			errs[i] = fmt.Errorf("%s %q: %w", kind, name, err)

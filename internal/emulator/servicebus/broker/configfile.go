@@ -204,7 +204,7 @@ func (c *configReader) duration(entity, setting, text string, absent time.Durati
 	if text == "" {
 		return absent
 	}
-	d, ok := parseDuration(text)
+	d, ok := ParseDuration(text)
 	if !ok || d == 0 {
 		c.fault(entity, setting, fmt.Sprintf("%q is not a duration of days, hours, minutes and seconds such as P1DT12H or PT30S", text))
 	}
@@ -215,12 +215,15 @@ func (c *configReader) fault(entity, setting, problem string) {
 	c.faults = append(c.faults, fmt.Errorf("%s: %s: %s", entity, setting, problem))
 }
 
+// Century is the longest duration there is.
+const Century = 36525 * 24 * time.Hour
+
 var iso8601 = regexp.MustCompile(`^P(?:(\d+)D)?(?:T((?:\d+H)?(?:\d+M)?(?:\d+(?:\.\d+)?S)?))?$`)
 
-// parseDuration reads an ISO 8601 duration without years and months, which have no fixed length. Longer
-// than a century is a century: the service writes its largest duration, P10675199DT2H48M5.4775807S, for ever.
-func parseDuration(text string) (d time.Duration, ok bool) {
-	const day, century = 24 * time.Hour, 36525 * 24 * time.Hour
+// ParseDuration reads an ISO 8601 duration without years and months, which have no fixed length. Longer
+// than Century is Century: the service writes its largest duration, P10675199DT2H48M5.4775807S, for ever.
+func ParseDuration(text string) (d time.Duration, ok bool) {
+	const day = 24 * time.Hour
 	parts := iso8601.FindStringSubmatch(text)
 	if parts == nil {
 		return 0, false
@@ -237,7 +240,7 @@ func parseDuration(text string) (d time.Duration, ok bool) {
 		if err != nil {
 			return 0, false
 		}
-		d = min(d, century) + time.Duration(min(n, int64(century/day)))*day
+		d = min(d, Century) + time.Duration(min(n, int64(Century/day)))*day
 	}
-	return min(d, century), true
+	return min(d, Century), true
 }

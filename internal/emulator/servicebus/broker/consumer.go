@@ -20,10 +20,16 @@ type Consumer struct {
 
 // Consume adds a consumer without credit. deliver is called under the broker's lock, in the goroutine of
 // whoever made the message available or asked for it: it must only queue the delivery, block on nothing
-// and call nothing of this package. The error is ErrNotAllowed.
+// and call nothing of this package. When the entity is deleted the consumer gets no more, see OnDelete. Errors
+// are ErrNotAllowed and ErrNotFound.
 func (e *Entity) Consume(mode Mode, deliver func(*Delivery)) (*Consumer, error) {
 	if !e.CanReceive() {
 		return nil, fmt.Errorf("receive from topic %s, receive from one of its subscriptions: %w", e.path, ErrNotAllowed)
+	}
+	e.enter()
+	defer e.leave()
+	if err := e.alive(); err != nil {
+		return nil, err
 	}
 	return &Consumer{entity: e, mode: mode, deliver: deliver}, nil
 }
@@ -71,6 +77,7 @@ func (c *Consumer) Close() {
 func (e *Entity) ReceiveDeferred(mode Mode, numbers ...int64) ([]*Delivery, error) {
 	e.enter()
 	defer e.leave()
+	e.accessedAt = e.broker.now
 	e.expireDeferred(numbers)
 	records, err := e.find(Deferred, numbers)
 	if err != nil {
@@ -84,10 +91,13 @@ func (e *Entity) ReceiveDeferred(mode Mode, numbers ...int64) ([]*Delivery, erro
 }
 
 func (c *Consumer) grant(n int) {
-	if c.closed {
+	if c.closed || c.entity.deleted {
 		return
 	}
 	c.credit = max(n, 0)
+	if c.credit > 0 {
+		c.entity.accessedAt = c.entity.broker.now
+	}
 	waiting := &c.entity.waiting
 	switch {
 	case c.credit == 0 && c.place != nil:
@@ -141,6 +151,9 @@ func (e *Entity) expireDeferred(numbers []int64) {
 
 // find returns the unlocked messages with these sequence numbers and this state.
 func (e *Entity) find(s State, numbers []int64) ([]*record, error) {
+	if err := e.alive(); err != nil {
+		return nil, err
+	}
 	records := make([]*record, len(numbers))
 	seen := make(map[int64]bool, len(numbers))
 	for i, number := range numbers {

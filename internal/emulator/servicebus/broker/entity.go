@@ -7,19 +7,45 @@ import (
 	"time"
 )
 
+// A Kind is a kind of entity.
+type Kind int
+
+const (
+	Queue Kind = iota
+	Topic
+	Subscription
+	DeadLetterQueue
+)
+
+// String returns the kind in words.
+func (k Kind) String() string {
+	return [...]string{"queue", "topic", "subscription", "dead-letter queue"}[k]
+}
+
 // An Entity is a queue, a topic, a subscription or a dead-letter queue.
 type Entity struct {
-	broker        *Broker
-	path          string
-	config        QueueConfig // what applies to this kind of entity, defaults filled in
-	topic         bool
-	parent        *Entity // the topic of a subscription, the owner of a dead-letter queue
-	deadLetter    *Entity // of queues and subscriptions
-	subscriptions []*Entity
-	rules         []Rule // of a subscription
+	broker     *Broker
+	kind       Kind
+	path       string
+	parent     *Entity // the topic of a subscription, the owner of a dead-letter queue
+	deadLetter *Entity // of queues and subscriptions
 
 	// All of what follows is guarded by the broker's mutex.
 
+	config        QueueConfig // what applies to this kind of entity, defaults filled in
+	subscriptions []*Entity   // of a topic
+	rules         []Rule      // of a subscription
+
+	createdAt, updatedAt time.Time
+	accessedAt           time.Time // last send or wish to receive, zero before the first
+	deleted              bool
+	onDelete             map[*func()]bool
+
+	contents
+}
+
+// contents is what an entity holds; all of it goes when the entity is deleted.
+type contents struct {
 	lastNumber int64
 	log        []*record // by sequence number; what is gone stays until compact
 	gone       int
@@ -58,12 +84,20 @@ type record struct {
 	readyPlace, agendaPlace int // in the heaps, from 1; 0 = not in it
 }
 
-func newEntity(b *Broker, c QueueConfig) *Entity {
+func newEntity(b *Broker, kind Kind, c QueueConfig) *Entity {
 	return &Entity{
-		broker: b,
-		path:   c.Name,
-		config: c,
-		locks:  make(map[Token]*record),
+		broker:   b,
+		kind:     kind,
+		path:     c.Name,
+		config:   c,
+		onDelete: make(map[*func()]bool),
+		contents: newContents(),
+	}
+}
+
+func newContents() contents {
+	return contents{
+		locks: make(map[Token]*record),
 		ready: recordHeap{
 			before: func(x, y *record) bool { return x.number < y.number },
 			place:  func(r *record) *int { return &r.readyPlace },
@@ -77,17 +111,16 @@ func newEntity(b *Broker, c QueueConfig) *Entity {
 	}
 }
 
-func newQueue(b *Broker, c QueueConfig) *Entity {
+func newQueue(b *Broker, kind Kind, c QueueConfig) *Entity {
 	c = c.withDefaults()
-	e := newEntity(b, c)
-	e.deadLetter = newEntity(b, QueueConfig{
-		Name:           e.path + deadLetterSuffix,
-		LockDuration:   c.LockDuration,
-		MaxMessageSize: c.MaxMessageSize,
-	})
+	e := newEntity(b, kind, c)
+	e.deadLetter = newEntity(b, DeadLetterQueue, QueueConfig{Name: e.path + deadLetterSuffix, LockDuration: c.LockDuration})
 	e.deadLetter.parent = e
 	return e
 }
+
+// Kind returns the kind of the entity.
+func (e *Entity) Kind() Kind { return e.kind }
 
 // Path returns the path of the entity as configured.
 func (e *Entity) Path() string { return e.path }
@@ -96,12 +129,20 @@ func (e *Entity) Path() string { return e.path }
 func (e *Entity) CanSend() bool { return e.parent == nil }
 
 // CanReceive reports whether it can be received from: queues, subscriptions and dead-letter queues.
-func (e *Entity) CanReceive() bool { return !e.topic }
+func (e *Entity) CanReceive() bool { return e.kind != Topic }
 
-// MaxMessageSize is the limit of one encoded message in bytes. The caller that knows the encoding enforces it.
-func (e *Entity) MaxMessageSize() int { return e.config.MaxMessageSize }
+// MaxMessageSize is the limit of one encoded message in bytes, for whatever is sent to it or to the entity
+// above it. The caller that knows the encoding enforces it.
+func (e *Entity) MaxMessageSize() int {
+	for e.parent != nil {
+		e = e.parent
+	}
+	e.enter()
+	defer e.leave()
+	return e.config.MaxMessageSize
+}
 
-func (e *Entity) isDeadLetterQueue() bool { return e.deadLetter == nil && !e.topic }
+func (e *Entity) isDeadLetterQueue() bool { return e.kind == DeadLetterQueue }
 
 // Counts is how many messages an entity holds.
 type Counts struct {
@@ -116,6 +157,10 @@ type Counts struct {
 func (e *Entity) Counts() Counts {
 	e.enter()
 	defer e.leave()
+	return e.count()
+}
+
+func (e *Entity) count() Counts {
 	c := Counts{Active: e.counts[Active], Scheduled: e.counts[Scheduled], Deferred: e.counts[Deferred], Bytes: e.size()}
 	if e.deadLetter != nil {
 		c.DeadLetter = len(e.deadLetter.log) - e.deadLetter.gone
@@ -146,8 +191,7 @@ func (e *Entity) leave() { e.broker.mu.Unlock() }
 
 // begin brings e up to the present.
 func (e *Entity) begin() {
-	// Without the monotonic reading, times compare with those that come from the wire.
-	e.broker.now = time.Now().UTC().Round(0)
+	e.broker.tick()
 	e.catchUp()
 }
 

@@ -14,6 +14,10 @@ func (e *Entity) Send(messages ...*Message) ([]int64, error) {
 	}
 	e.enter()
 	defer e.leave()
+	if err := e.alive(); err != nil {
+		return nil, err
+	}
+	e.accessedAt = e.broker.now
 	if !e.fits(messages) {
 		return nil, fmt.Errorf("send to %s: %w", e.path, ErrFull)
 	}
@@ -73,7 +77,7 @@ func (e *Entity) accept(m *Message) int64 {
 
 // activate makes a message active that was just sent, or scheduled until now. Its life begins here.
 func (e *Entity) activate(r *record) {
-	if e.topic {
+	if e.kind == Topic {
 		m := r.message
 		e.remove(r)
 		e.fanOut(m, r.number)
@@ -81,10 +85,18 @@ func (e *Entity) activate(r *record) {
 	}
 	e.change(r, Active)
 	r.enqueuedAt = e.broker.now
-	if ttl := shorter(r.message.TTL, e.config.DefaultMessageTTL); ttl > 0 {
+	if ttl := shorter(r.message.TTL, e.timeToLive()); ttl > 0 {
 		r.expiresAt = e.broker.now.Add(ttl)
 	}
 	e.offer(r)
+}
+
+// timeToLive is the longest life of a message in e; a topic's applies to its subscriptions, too.
+func (e *Entity) timeToLive() time.Duration {
+	if e.kind == Subscription {
+		return shorter(e.parent.config.DefaultMessageTTL, e.config.DefaultMessageTTL)
+	}
+	return e.config.DefaultMessageTTL
 }
 
 // offer makes an active message available. What expired while it was locked expires now.

@@ -7,7 +7,8 @@ import (
 )
 
 // Settlement goes by lock token and works from anywhere, not only from the consumer that got the message.
-// Every operation returns ErrLockLost if the lock expired, was settled before, or never was.
+// Every operation returns ErrLockLost if the lock expired, was settled before, or never was, and ErrNotFound if
+// the entity was deleted.
 
 // Complete removes the message.
 func (e *Entity) Complete(t Token) error {
@@ -53,6 +54,9 @@ func (e *Entity) DeadLetter(t Token, reason, description string, properties map[
 func (e *Entity) Renew(t Token) (time.Time, error) {
 	e.enter()
 	defer e.leave()
+	if err := e.alive(); err != nil {
+		return time.Time{}, err
+	}
 	r := e.locks[t]
 	if r == nil {
 		return time.Time{}, e.lockLost(t)
@@ -73,6 +77,9 @@ const (
 func (e *Entity) settle(t Token, then func(*record)) error {
 	e.enter()
 	defer e.leave()
+	if err := e.alive(); err != nil {
+		return err
+	}
 	r := e.locks[t]
 	if r == nil {
 		e.countViolation(t)

@@ -1,33 +1,36 @@
 package broker
 
 import (
+	"cmp"
+	"fmt"
 	"reflect"
 	"slices"
+	"time"
 )
 
+// defaultRule is the name of the rule that a subscription has unless it is created with others.
+const defaultRule = "$Default"
+
 func newTopic(b *Broker, c TopicConfig) *Entity {
-	e := newEntity(b, QueueConfig{
-		Name:                     c.Name,
-		DefaultMessageTTL:        c.DefaultMessageTTL,
-		DuplicateDetectionWindow: c.DuplicateDetectionWindow,
-		MaxMessageSize:           c.MaxMessageSize,
-		MaxSizeBytes:             c.MaxSizeBytes,
-	}.withDefaults())
-	e.topic = true
+	e := newEntity(b, Topic, c.settings().withDefaults())
+	for _, s := range c.Subscriptions {
+		e.subscriptions = append(e.subscriptions, newSubscription(e, s))
+	}
 	return e
 }
 
 func newSubscription(topic *Entity, c SubscriptionConfig) *Entity {
-	e := newQueue(topic.broker, QueueConfig{
-		Name:                   topic.path + "/Subscriptions/" + c.Name,
-		LockDuration:           c.LockDuration,
-		DefaultMessageTTL:      shorter(topic.config.DefaultMessageTTL, c.DefaultMessageTTL),
-		MaxDeliveryCount:       c.MaxDeliveryCount,
-		DeadLetterOnExpiration: c.DeadLetterOnExpiration,
-		MaxMessageSize:         topic.config.MaxMessageSize,
-	})
+	settings := c.settings()
+	settings.Name = topic.path + subscriptionsInfix + c.Name
+	e := newQueue(topic.broker, Subscription, settings)
 	e.parent = topic
-	e.rules = c.Rules
+	for i, r := range c.Rules {
+		r.Name = cmp.Or(r.Name, fmt.Sprintf("rule-%d", i+1))
+		e.rules = append(e.rules, r)
+	}
+	if len(c.Rules) == 0 {
+		e.rules = []Rule{{Name: defaultRule}}
+	}
 	return e
 }
 
@@ -43,9 +46,11 @@ func (e *Entity) fanOut(m *Message, number int64) {
 }
 
 func (e *Entity) wants(m *Message) bool {
-	return len(e.rules) == 0 || slices.ContainsFunc(e.rules, func(r Rule) bool {
-		return r.Filter == nil || r.Filter.matches(m)
-	})
+	return slices.ContainsFunc(e.rules, func(r Rule) bool { return r.matches(m) })
+}
+
+func (r Rule) matches(m *Message) bool {
+	return !r.Never && (r.Filter == nil || r.Filter.matches(m))
 }
 
 func (f *CorrelationFilter) matches(m *Message) bool {
@@ -76,6 +81,10 @@ func sameValue(x, y any) bool {
 	if a, ok := number(x); ok {
 		b, ok := number(y)
 		return ok && a == b
+	}
+	if a, ok := x.(time.Time); ok {
+		b, ok := y.(time.Time)
+		return ok && a.Equal(b)
 	}
 	return reflect.DeepEqual(x, y)
 }
