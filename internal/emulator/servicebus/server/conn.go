@@ -1,0 +1,153 @@
+package server
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+
+	"hsmsweep/internal/emulator/servicebus/amqp"
+)
+
+// A conn is one client. Its fields are the reader's; the writer is behind out.
+type conn struct {
+	server     *Server
+	log        *slog.Logger
+	host       string // what the client calls the server, for descriptions of errors
+	out        *outbox
+	sessions   map[uint16]*session // by channel; both directions use the client's number
+	authorized map[string]bool     // paths of entities that tokens were put for
+}
+
+// serve runs one connection to its end. The error tells why it ended, nil if the client closed it.
+func serve(s *Server, raw net.Conn, log *slog.Logger) error {
+	stream, err := upgrade(&idleConn{Conn: raw, timeout: 2 * s.options.IdleTimeout}, s.options.TLS)
+	if err != nil {
+		return err
+	}
+	reader := &amqp.FrameReader{R: stream, Max: maxFrameSize}
+	open, err := handshake(stream, reader)
+	if err != nil {
+		return err
+	}
+	c := &conn{
+		server:     s,
+		log:        log,
+		host:       open.Hostname,
+		out:        newOutbox(raw, stream, open),
+		sessions:   map[uint16]*session{},
+		authorized: map[string]bool{},
+	}
+	var writer sync.WaitGroup
+	writer.Go(c.out.run)
+	c.out.post(func() { c.out.frame(0, answerOpen(s.options.IdleTimeout), nil) })
+
+	err = c.read(reader)
+
+	for _, session := range c.sessions {
+		session.release()
+	}
+	c.sayClose(err)
+	c.out.close()
+	writer.Wait()
+	return err
+}
+
+// read handles frames until the connection ends.
+func (c *conn) read(reader *amqp.FrameReader) error {
+	for {
+		f, err := reader.Read()
+		if err != nil {
+			return err
+		}
+		switch body := f.Body.(type) {
+		case nil:
+		case *amqp.Begin:
+			err = c.begin(f.Channel, body)
+		case *amqp.Close:
+			return nil
+		default:
+			err = c.dispatch(f)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// sayClose tells the client that the connection ends, unless it is gone already.
+func (c *conn) sayClose(reason error) {
+	protocolError, ok := errors.AsType[*amqp.Error](reason)
+	if reason != nil && !ok {
+		return
+	}
+	c.out.post(func() { c.out.frame(0, &amqp.Close{Error: protocolError}, nil) })
+}
+
+// dispatch hands a frame to its session.
+func (c *conn) dispatch(f amqp.Frame) error {
+	s, ok := c.sessions[f.Channel]
+	if !ok {
+		// go-amqp may end a session whose begin it never wrote; any answer would end its connection.
+		if _, isEnd := f.Body.(*amqp.End); isEnd {
+			return nil
+		}
+		return amqp.Errorf(amqp.CondNotAllowed, "%T on channel %d, which has no session", f.Body, f.Channel)
+	}
+	if end, ok := f.Body.(*amqp.End); ok {
+		c.end(s, end)
+		return nil
+	}
+	if s.ended {
+		return nil
+	}
+	if err := s.handle(f); err != nil {
+		s.fail(asError(err))
+	}
+	return nil
+}
+
+func (c *conn) begin(channel uint16, begin *amqp.Begin) error {
+	if _, taken := c.sessions[channel]; taken || channel > channelMax {
+		return amqp.Errorf(amqp.CondNotAllowed, "channel %d is taken or above %d", channel, channelMax)
+	}
+	s := newSession(c, channel, begin)
+	c.sessions[channel] = s
+	c.out.post(func() {
+		c.out.sessions[channel] = s
+		c.out.frame(channel, &amqp.Begin{
+			RemoteChannel:  &channel,
+			IncomingWindow: sessionIncoming,
+			OutgoingWindow: sessionIncoming,
+			HandleMax:      begin.HandleMax,
+		}, nil)
+	})
+	return nil
+}
+
+func (c *conn) end(s *session, end *amqp.End) {
+	if end.Error != nil {
+		c.log.Info("session ended by the client", slog.Any("error", end.Error))
+	}
+	delete(c.sessions, s.channel)
+	if !s.ended {
+		s.finish(&amqp.End{})
+	}
+}
+
+// An operation is what a client asked for.
+type operation struct {
+	name   string // "send", "settle", "attach" or a $management operation
+	entity string // its path
+}
+
+// execute carries out one operation and passes its result on to answer, which
+// tells the client. Every attach, send, settlement and request comes through
+// here: the place for faults that fail it, or that lose the answer.
+func (c *conn) execute(op operation, run func() error, answer func(error)) {
+	err := run()
+	if err != nil {
+		c.log.Debug("operation refused", slog.String("operation", op.name), slog.String("entity", op.entity), slog.Any("error", err))
+	}
+	answer(err)
+}
