@@ -34,7 +34,7 @@ const unclear Kind = "unclear"
 // classify says what an answer means. It is pure, and the whole of the knowledge about statuses and codes is here. Sources:
 // the operation's documentation, ARM's asynchronous operations, and recorded traffic (where a Location is the connection's
 // own URL with a query, answers 202 while it runs, and ends in 204).
-func classify(q question, connection ConnectionID, a answer) Outcome {
+func classify(q question, a answer) Outcome {
 	out := Outcome{
 		HTTPStatus:   a.status,
 		ARMRequestID: a.header.Get("x-ms-request-id"),
@@ -61,10 +61,10 @@ func classify(q question, connection ConnectionID, a answer) Outcome {
 		switch {
 		case a.status == http.StatusAccepted:
 			out.Kind, out.Operation = Running, operation(a.header)
-		case showsConnection(a.body, connection):
-			out.Kind = unclear
-		default:
+		case a.status == http.StatusNoContent || silent(a.body):
 			out.Kind = Deleted
+		default:
+			out.Kind = unclear
 		}
 	case askAsyncOperation:
 		out.Kind, out.Code, out.Message = asyncStatus(a)
@@ -73,6 +73,9 @@ func classify(q question, connection ConnectionID, a answer) Outcome {
 		}
 	case askRead:
 		out.Kind = Present
+		if a.status == http.StatusNoContent { // documented for a pool that does not exist
+			out.Kind = Absent
+		}
 	}
 	return out
 }
@@ -154,7 +157,7 @@ func asyncStatus(a answer) (kind Kind, code, message string) {
 		if message == "" {
 			message = "the operation ended as " + printable(body.Status)
 		}
-		return Failed, code, message
+		return Failed, cut(code, 128), cut(message, 2048)
 	case status != "" || a.status == http.StatusAccepted:
 		return Running, "", ""
 	case a.status == http.StatusNoContent:
@@ -164,19 +167,19 @@ func asyncStatus(a answer) (kind Kind, code, message string) {
 	}
 }
 
-// showsConnection tells whether a polled body is the connection itself. The spelling of the pool may differ (in the
-// published example it does), so the last two segments decide.
-func showsConnection(body []byte, c ConnectionID) bool {
-	var shown struct {
-		ID   string `json:"id"`
-		Name string `json:"name"`
+// silent tells whether a polled body says nothing against the end: it is empty, or says that it succeeded. Anything else,
+// above all the connection itself, leaves the matter open.
+func silent(body []byte) bool {
+	var said struct {
+		ID         string          `json:"id"`
+		Properties json.RawMessage `json:"properties"`
+		Status     string          `json:"status"`
 	}
-	if json.Unmarshal(body, &shown) != nil {
-		return false
+	text := strings.TrimSpace(string(body))
+	if text == "" || text == "{}" || text == "null" {
+		return true
 	}
-	suffix := "/privateEndpointConnections/" + c.Name
-	at := len(shown.ID) - len(suffix)
-	return at >= 0 && strings.EqualFold(shown.ID[at:], suffix) || strings.EqualFold(shown.Name, c.Name)
+	return json.Unmarshal(body, &said) == nil && strings.EqualFold(said.Status, "Succeeded") && said.ID == "" && said.Properties == nil
 }
 
 type errorDetail struct {
@@ -193,7 +196,7 @@ func cloudError(a answer) (code, message string) {
 	}
 	_ = json.Unmarshal(a.body, &body) // no JSON, no code: the status stands in
 	code = firstOf(a.header.Get("x-ms-error-code"), body.Error.Code, body.Code, statusCode(a.status))
-	message = firstOf(body.Error.Message, body.Message, "ARM answered "+strconv.Itoa(a.status)+" "+http.StatusText(a.status))
+	message = firstOf(body.Error.Message, body.Message, strings.TrimSpace("ARM answered "+strconv.Itoa(a.status)+" "+http.StatusText(a.status)))
 	return cut(code, 128), cut(message, 2048)
 }
 

@@ -92,7 +92,7 @@ func NewClient(o Options) (*Client, error) {
 // network or the credential do is an Outcome.
 func (c *Client) Start(ctx context.Context, id ConnectionID) (Outcome, error) {
 	u := c.endpoint + id.path() + "?api-version=" + url.QueryEscape(c.apiVersion)
-	out, err := c.ask(ctx, http.MethodDelete, u, askDelete, id)
+	out, err := c.ask(ctx, http.MethodDelete, u, askDelete)
 	if out.Kind == unclear {
 		out.Kind, out.Operation = Accepted, Operation{Protocol: ReadBack}
 	}
@@ -116,7 +116,7 @@ func (c *Client) Poll(ctx context.Context, id ConnectionID, op Operation) (Outco
 	if op.Protocol == AsyncOperation {
 		q = askAsyncOperation
 	}
-	out, err := c.ask(ctx, http.MethodGet, op.URL, q, id)
+	out, err := c.ask(ctx, http.MethodGet, op.URL, q)
 	switch {
 	case err != nil:
 		return out, err
@@ -143,7 +143,7 @@ func (c *Client) Read(ctx context.Context, id ConnectionID) (Outcome, error) {
 	if raw == nil {
 		return unavailable(err), cause(ctx)
 	}
-	out := classify(askRead, id, read(raw))
+	out := classify(askRead, read(raw))
 	if out.Kind == Present && err != nil {
 		return unavailable(fmt.Errorf("the connection cannot be read: %w", err)), nil
 	}
@@ -165,9 +165,10 @@ func (c *Client) readBack(ctx context.Context, id ConnectionID, stillThere Kind,
 	return out, err
 }
 
-// follow settles which URL is polled next: a new one that ARM gave, else the one before. An untrusted one ends it here.
+// follow settles which URL is polled next: a new one that ARM gave for the same protocol (beside an Azure-AsyncOperation, a
+// Location is where the result will be, not what to poll), else the one before. An untrusted one ends it here.
 func (c *Client) follow(out Outcome, before Operation) Outcome {
-	if out.Operation.Protocol == ReadBack && before.URL != "" {
+	if before.URL != "" && out.Operation.Protocol != before.Protocol {
 		out.Operation = before
 	}
 	op, err := c.trust.resolve(out.Operation)
@@ -179,7 +180,7 @@ func (c *Client) follow(out Outcome, before Operation) Outcome {
 	return out
 }
 
-func (c *Client) ask(ctx context.Context, method, u string, q question, id ConnectionID) (Outcome, error) {
+func (c *Client) ask(ctx context.Context, method, u string, q question) (Outcome, error) {
 	asked, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
 	req, err := runtime.NewRequest(asked, method, u)
@@ -194,7 +195,7 @@ func (c *Client) ask(ctx context.Context, method, u string, q question, id Conne
 		}
 		return unavailable(err), cause(ctx)
 	}
-	return classify(q, id, read(resp)), nil
+	return classify(q, read(resp)), nil
 }
 
 // read takes the answer off the wire; azcore has downloaded the body already.

@@ -2,6 +2,7 @@ package deletion
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -34,6 +35,8 @@ func (c *calmCredential) GetToken(ctx context.Context, o policy.TokenRequestOpti
 	defer cancel()
 	token, err := c.credential.GetToken(asked, o)
 	if err != nil && ctx.Err() == nil { // a caller who gave up tells nothing of the endpoint
+		// As plain text: azidentity's error reads a response when it is printed, which two steps must not do at once.
+		err = errors.New(err.Error())
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.failed, c.until = err, time.Now().Add(tokenPause)

@@ -84,7 +84,7 @@ func (p PoolID) Key() string { return strings.ToLower(p.String()) }
 
 // Equal tells whether both name the same endpoint; case does not count.
 func (e EndpointID) Equal(other EndpointID) bool {
-	return strings.EqualFold(e.String(), other.String())
+	return equalFold(e.String(), other.String())
 }
 
 // path is the connection's place in a URL. The names were checked, so escaping only concerns letters beyond ASCII.
@@ -162,8 +162,9 @@ func parseResource(id, wantType string, rules ...rule) (resource, error) {
 	return r, nil
 }
 
-// equalFold compares as ARM does, in ASCII: strings.EqualFold alone would take the Kelvin sign for a k.
-func equalFold(s, ascii string) bool { return len(s) == len(ascii) && strings.EqualFold(s, ascii) }
+// equalFold compares without regard to case. Letters that are alike only across lengths in UTF-8 differ:
+// strings.EqualFold alone would take the Kelvin sign for a k, and another resource group for an allowed one.
+func equalFold(s, t string) bool { return len(s) == len(t) && strings.EqualFold(s, t) }
 
 func quote(s string) string { return fmt.Sprintf("%q", shorten(s)) }
 

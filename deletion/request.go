@@ -1,6 +1,7 @@
 package deletion
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -76,12 +77,43 @@ type body struct {
 func DecodeRequest(data []byte) (Request, error) {
 	var b body
 	if err := json.Unmarshal(data, &b, json.RejectUnknownMembers(true)); err != nil {
-		// Once more without strictness, for the ids. What this finds is only ever reported, never acted upon.
-		_ = json.Unmarshal(data, &b, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-		r, _ := b.request()
-		return r, jsonFault(data, err)
+		return salvage(data), jsonFault(data, err)
 	}
-	return b.request()
+	r, err := b.request()
+	return r, errors.Join(nullFault(data), err)
+}
+
+// salvage reads the fields by which a request is known, each by itself, so that a fault in one, or in front of them, does
+// not hide the rest. What it finds is only ever reported, never acted upon.
+func salvage(data []byte) Request {
+	lenient := json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	var fields map[string]jsontext.Value
+	_ = json.Unmarshal(data, &fields, lenient)
+	var b body
+	for name, into := range map[string]any{
+		"connectionId": &b.ConnectionID, "requestId": &b.RequestID, "ticket": &b.Ticket, "reason": &b.Reason, "requestedBy": &b.RequestedBy,
+	} {
+		_ = json.Unmarshal(fields[name], into, lenient)
+	}
+	r, _ := b.request()
+	return r
+}
+
+// nullFault refuses a guard that is null or empty: what should have filled it in did not, and without it more is deleted.
+func nullFault(data []byte) error {
+	if !bytes.Contains(data, []byte("null")) && !bytes.Contains(data, []byte(`""`)) {
+		return nil // nearly always, and then the body is not decoded twice
+	}
+	var fields map[string]jsontext.Value
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return err
+	}
+	for _, guard := range []string{"status", "privateEndpointId", "dryRun", "notBefore"} {
+		if v := string(fields[guard]); v == "null" || v == `""` {
+			return fmt.Errorf("%s: is %s; leave it out to guard nothing", guard, v)
+		}
+	}
+	return nil
 }
 
 // request checks the fields one by one.
@@ -181,7 +213,7 @@ func jsonFault(data []byte, err error) error {
 
 // field names a place in the JSON as its author would: /ticket/id is ticket.id.
 func field(p jsontext.Pointer) string {
-	return printable(strings.ReplaceAll(strings.TrimPrefix(string(p), "/"), "/", "."))
+	return printable(strings.Join(slices.Collect(p.Tokens()), "."))
 }
 
 func kindWord(k jsontext.Kind) string {

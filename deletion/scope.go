@@ -38,6 +38,6 @@ func ParseScope(id string) (Scope, error) {
 // Contains compares name by name: a resource group "app" does not contain "app2".
 func (s Scope) Contains(p PoolID) bool {
 	return strings.EqualFold(s.SubscriptionID, p.SubscriptionID) &&
-		(s.ResourceGroup == "" || strings.EqualFold(s.ResourceGroup, p.ResourceGroup)) &&
+		(s.ResourceGroup == "" || equalFold(s.ResourceGroup, p.ResourceGroup)) &&
 		(s.Pool == "" || strings.EqualFold(s.Pool, p.Name))
 }

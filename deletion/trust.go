@@ -3,8 +3,10 @@ package deletion
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -45,16 +47,20 @@ func (t trust) check(u *url.URL) error {
 func (t trust) trusts(u *url.URL) bool {
 	host, port := strings.ToLower(u.Hostname()), portOf(u)
 	home := strings.ToLower(t.arm.Hostname())
-	if port == portOf(t.arm) && (host == home || strings.HasSuffix(host, "."+home)) {
+	subdomain := strings.HasSuffix(host, "."+home) && plainName.MatchString(host)
+	if port == portOf(t.arm) && (host == home || subdomain) {
 		return true
 	}
 	for _, allowed := range t.allowed {
-		if strings.EqualFold(allowed, u.Hostname()) || strings.EqualFold(allowed, u.Hostname()+":"+port) {
+		if strings.EqualFold(allowed, u.Hostname()) || strings.EqualFold(allowed, net.JoinHostPort(u.Hostname(), port)) {
 			return true
 		}
 	}
 	return false
 }
+
+// plainName keeps to DNS names: the zone of an IPv6 address could end like a subdomain too.
+var plainName = regexp.MustCompile(`^[a-z0-9.-]+$`)
 
 func portOf(u *url.URL) string {
 	if port := u.Port(); port != "" {
@@ -69,15 +75,15 @@ func (t trust) resolve(op Operation) (Operation, error) {
 	if op.Protocol == ReadBack {
 		return op, nil
 	}
-	if len(op.URL) > LongestOperationURL {
-		return op, fmt.Errorf("the operation URL has %d bytes, more than the %d that are kept", len(op.URL), LongestOperationURL)
-	}
 	u, err := t.arm.Parse(op.URL)
 	if err != nil {
 		return op, errors.New("the operation URL cannot be read")
 	}
 	if !strings.HasPrefix(strings.ToLower(op.URL), "https:") {
 		op.URL = u.String()
+	}
+	if len(op.URL) > LongestOperationURL {
+		return op, fmt.Errorf("the operation URL has %d bytes, more than the %d that are kept", len(op.URL), LongestOperationURL)
 	}
 	return op, t.check(u)
 }
