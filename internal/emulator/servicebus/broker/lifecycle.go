@@ -1,0 +1,222 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+const subscriptionsInfix = "/Subscriptions/"
+
+// A Description is what an entity is and holds, at one instant.
+type Description struct {
+	Kind          Kind
+	Path          string
+	Name          string      // the path, of a subscription without its topic's
+	Config        QueueConfig // the settings in force; what its kind of entity does not have means nothing
+	Subscriptions int         // of a topic
+	Rules         []Rule      // of a subscription, or of all subscriptions of a topic
+	Counts        Counts
+
+	CreatedAt, UpdatedAt time.Time
+	AccessedAt           time.Time // last send or wish to receive, zero before the first
+}
+
+// CreateQueue adds a queue. The error is ErrExists, or names every faulty setting.
+func (b *Broker) CreateQueue(c QueueConfig) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.add(c.check(), newQueue(b, Queue, c))
+}
+
+// CreateTopic adds a topic with its subscriptions, all or none. Errors are as those of CreateQueue.
+func (b *Broker) CreateTopic(c TopicConfig) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	topic := newTopic(b, c)
+	return b.add(c.check(), append([]*Entity{topic}, topic.subscriptions...)...)
+}
+
+// CreateSubscription adds a subscription, for messages that become active from now on. Errors are as those of
+// CreateQueue, and ErrNotFound if there is no such topic.
+func (b *Broker) CreateSubscription(topic string, c SubscriptionConfig) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t, err := b.find(topic)
+	if err != nil {
+		return err
+	}
+	if t.kind != Topic {
+		return fmt.Errorf("%s %q has no subscriptions, only topics have: %w", t.kind, t.path, ErrNotAllowed)
+	}
+	t.begin()
+	s := newSubscription(t, c)
+	if err := b.add(c.check(t.path), s); err != nil {
+		return err
+	}
+	t.subscriptions = append(t.subscriptions, s)
+	return nil
+}
+
+// Delete removes a queue, topic or subscription with everything in it and below it: messages, locks,
+// dead-letter queues, subscriptions. Errors are ErrNotFound, and ErrNotAllowed for a dead-letter queue.
+func (b *Broker) Delete(path string) error {
+	tell, err := b.remove(path)
+	for _, f := range tell {
+		f()
+	}
+	return err
+}
+
+// OnDelete has f called when the entity is deleted, at once if it has been: in the goroutine of whoever
+// deletes, without the broker's lock. stop undoes that; a call that is under way may outlast it.
+func (e *Entity) OnDelete(f func()) (stop func()) {
+	if !e.watch(&f) {
+		f()
+	}
+	return func() {
+		e.broker.mu.Lock()
+		defer e.broker.mu.Unlock()
+		delete(e.onDelete, &f)
+	}
+}
+
+// Update replaces the settings; a zero value means its default, and the name is not looked at. What is new
+// holds for locks, messages and failed deliveries from now on. Errors are ErrNotFound, ErrNotAllowed for a
+// dead-letter queue and where duplicate detection would be switched, or name every faulty setting.
+func (e *Entity) Update(c QueueConfig) error {
+	e.enter()
+	defer e.leave()
+	switch {
+	case e.deleted:
+		return e.alive()
+	case e.kind == DeadLetterQueue:
+		return fmt.Errorf("update %s, update the entity that it belongs to: %w", e.path, ErrNotAllowed)
+	case (c.DuplicateDetectionWindow > 0) != (e.config.DuplicateDetectionWindow > 0):
+		return fmt.Errorf("%s %q: duplicate detection is switched on or off at creation only: %w", e.kind, e.path, ErrNotAllowed)
+	}
+	if err := faults(e.kind.String(), e.path, c.checkSettings()...); err != nil {
+		return err
+	}
+	c.Name = e.config.Name
+	e.config = c.withDefaults()
+	if e.deadLetter != nil {
+		e.deadLetter.config.LockDuration = e.config.LockDuration
+	}
+	e.updatedAt = e.broker.now
+	return nil
+}
+
+// Describe describes the entity.
+func (e *Entity) Describe() Description {
+	e.enter()
+	defer e.leave()
+	d := Description{
+		Kind:          e.kind,
+		Path:          e.path,
+		Name:          e.path,
+		Config:        e.config,
+		Subscriptions: len(e.subscriptions),
+		Rules:         slices.Clone(e.rules),
+		Counts:        e.count(),
+		CreatedAt:     e.createdAt,
+		UpdatedAt:     e.updatedAt,
+		AccessedAt:    e.accessedAt,
+	}
+	if e.kind == Subscription {
+		d.Name = strings.TrimPrefix(e.path, e.parent.path+subscriptionsInfix)
+	}
+	for _, s := range e.subscriptions {
+		d.Rules = append(d.Rules, s.rules...)
+	}
+	return d
+}
+
+// Subscriptions returns the subscriptions of a topic by path.
+func (e *Entity) Subscriptions() []*Entity {
+	e.enter()
+	defer e.leave()
+	return slices.SortedFunc(slices.Values(e.subscriptions), func(x, y *Entity) int { return strings.Compare(x.path, y.path) })
+}
+
+// add files new entities, all or none, with their dead-letter queues. faulty is what is wrong with their settings.
+func (b *Broker) add(faulty error, entities ...*Entity) error {
+	b.tick()
+	all := []error{faulty}
+	added := make(map[string]*Entity)
+	for _, e := range entities {
+		key := strings.ToLower(e.path)
+		if b.entities[key] != nil || added[key] != nil {
+			all = append(all, fmt.Errorf("%s: %w", e.path, ErrExists))
+		}
+		e.createdAt, e.updatedAt = b.now, b.now
+		added[key] = e
+		if e.deadLetter != nil {
+			added[strings.ToLower(e.deadLetter.path)] = e.deadLetter
+		}
+	}
+	if err := errors.Join(all...); err != nil {
+		return err
+	}
+	maps.Copy(b.entities, added)
+	return nil
+}
+
+// remove takes out the entity and returns whom to tell.
+func (b *Broker) remove(path string) (tell []func(), err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e, err := b.find(path)
+	if err != nil {
+		return nil, err
+	}
+	switch e.kind {
+	case DeadLetterQueue:
+		return nil, fmt.Errorf("delete %s, delete the entity that it belongs to: %w", e.path, ErrNotAllowed)
+	case Subscription:
+		e.parent.subscriptions = slices.DeleteFunc(e.parent.subscriptions, func(s *Entity) bool { return s == e })
+	}
+	return e.end(), nil
+}
+
+// end empties e and what is below it, and returns whom to tell.
+func (e *Entity) end() (tell []func()) {
+	if e.timer != nil {
+		e.timer.Stop()
+	}
+	for f := range e.onDelete {
+		tell = append(tell, *f)
+	}
+	below := e.subscriptions
+	if e.deadLetter != nil {
+		below = append(below, e.deadLetter)
+	}
+	e.deleted, e.onDelete, e.subscriptions, e.contents = true, nil, nil, newContents()
+	delete(e.broker.entities, strings.ToLower(e.path))
+	for _, x := range below {
+		tell = append(tell, x.end()...)
+	}
+	return tell
+}
+
+// watch reports whether e was still there to be watched.
+func (e *Entity) watch(f *func()) bool {
+	e.broker.mu.Lock()
+	defer e.broker.mu.Unlock()
+	if e.deleted {
+		return false
+	}
+	e.onDelete[f] = true
+	return true
+}
+
+// alive is ErrNotFound once e was deleted.
+func (e *Entity) alive() error {
+	if e.deleted {
+		return fmt.Errorf("%q was deleted: %w", e.path, ErrNotFound)
+	}
+	return nil
+}
