@@ -17,6 +17,7 @@ import (
 
 type emulatorCmd struct {
 	AMQPAddr     string `name:"amqp-addr" help:"Service Bus: AMQP, plain and TLS on one port." default:"127.0.0.1:5672"`
+	AdminAddr    string `name:"admin-addr" help:"Service Bus: the administration API, plain and TLS on one port." default:"127.0.0.1:5300"`
 	ARMAddr      string `name:"arm-addr" help:"ARM, over TLS with a generated authority." default:"127.0.0.1:8443"`
 	IdentityAddr string `name:"identity-addr" help:"The managed identity endpoint." default:"127.0.0.1:8081"`
 	Config       string `help:"Entities, in the format of Microsoft's Service Bus emulator; otherwise the default queue, topic and subscription." type:"path" placeholder:"Config.json"`
@@ -41,7 +42,7 @@ func (c *emulatorCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return config(fmt.Errorf("--config: %w", err))
 	}
-	azure, err := emulator.New(emulator.Options{Entities: entities, ARM: arm.Options{AutoCreate: c.ARMSeed == ""}, Log: log}, hostsOf(c.ARMAddr, c.AMQPAddr)...)
+	azure, err := emulator.New(emulator.Options{Entities: entities, ARM: arm.Options{AutoCreate: c.ARMSeed == ""}, Log: log}, hostsOf(c.ARMAddr, c.AMQPAddr, c.AdminAddr)...)
 	if err != nil {
 		return err
 	}
@@ -58,12 +59,13 @@ func (c *emulatorCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 
-	listeners, err := listen(map[string]string{"--amqp-addr": c.AMQPAddr, "--arm-addr": c.ARMAddr, "--identity-addr": c.IdentityAddr})
+	listeners, err := listen(map[string]string{"--amqp-addr": c.AMQPAddr, "--admin-addr": c.AdminAddr, "--arm-addr": c.ARMAddr, "--identity-addr": c.IdentityAddr})
 	if err != nil {
 		return err
 	}
 	amqp, resourceManager, tokens := listeners["--amqp-addr"], listeners["--arm-addr"], listeners["--identity-addr"]
 	azure.Serve(amqp, resourceManager, tokens)
+	azure.ServeAdmin(listeners["--admin-addr"])
 	for _, v := range environment(azure, reachable(amqp), reachable(resourceManager), reachable(tokens), certificate) {
 		fmt.Fprintf(std.out, "export %s=%s\n", v.name, shellQuote(v.value))
 	}

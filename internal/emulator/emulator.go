@@ -17,6 +17,7 @@ import (
 	"hsmsweep/internal/emulator/arm"
 	"hsmsweep/internal/emulator/authority"
 	"hsmsweep/internal/emulator/identity"
+	"hsmsweep/internal/emulator/servicebus/admin"
 	"hsmsweep/internal/emulator/servicebus/broker"
 	"hsmsweep/internal/emulator/servicebus/server"
 )
@@ -38,6 +39,7 @@ type Options struct {
 type Emulator struct {
 	Broker     *broker.Broker
 	ServiceBus *server.Server
+	Admin      http.Handler // Service Bus's administration API
 	ARM        *arm.Simulator
 	Identity   *identity.Endpoint
 	Authority  *authority.Authority // of ARM's certificate, and of Service Bus's where a client begins with TLS
@@ -64,6 +66,7 @@ func New(o Options, names ...string) (*Emulator, error) {
 	if e.Broker, err = broker.New(o.Entities); err != nil {
 		return nil, err
 	}
+	e.Admin = admin.New(e.Broker)
 	e.ServiceBus = server.New(server.Options{Broker: e.Broker, TLS: e.Authority.ServerConfig(), Logger: o.Log})
 	return e, nil
 }
@@ -81,6 +84,13 @@ func (e *Emulator) Serve(amqp, resourceManager, tokens net.Listener) {
 	e.http = append(e.http, overTLS, plain)
 	e.serve("ARM", func() error { return overTLS.ServeTLS(resourceManager, "", "") })
 	e.serve("the identity endpoint", func() error { return plain.Serve(tokens) })
+}
+
+// ServeAdmin serves the administration API until Close, plain, or over TLS where the client begins with it.
+func (e *Emulator) ServeAdmin(l net.Listener) {
+	s := &http.Server{Handler: e.Admin, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(slogWriter{e.log}, "", 0)}
+	e.http = append(e.http, s)
+	e.serve("Service Bus administration", func() error { return s.Serve(admin.EitherTLS(l, e.Authority.ServerConfig())) })
 }
 
 func (e *Emulator) serve(what string, serve func() error) {

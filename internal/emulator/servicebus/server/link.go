@@ -3,6 +3,7 @@ package server
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"hsmsweep/internal/emulator/servicebus/amqp"
 	"hsmsweep/internal/emulator/servicebus/broker"
@@ -26,14 +27,16 @@ type node struct {
 
 // A link belongs to the reader. The client sends on it (in) or receives (out).
 type link struct {
-	session  *session
-	name     string
-	handle   uint32
-	node     node
-	target   string // address of the target; a reply-to may name it
-	detached bool   // the server has sent detach and ignores the rest
-	in       *incoming
-	out      *outgoing
+	session *session
+	name    string
+	handle  uint32
+	node    node
+	target  string // address of the target; a reply-to may name it
+	unwatch func() // forgets to be told of the entity's deletion; nil without an entity
+	in      *incoming
+	out     *outgoing
+
+	detached atomic.Bool // the server has sent detach and ignores the rest; set by the reader or by a deletion
 }
 
 // attach answers the client's attach, with a refusal if need be.
@@ -51,6 +54,7 @@ func (s *session) attach(a *amqp.Attach) error {
 			return
 		}
 		l.answer(a)
+		l.watch()
 	})
 	return nil
 }
@@ -134,7 +138,7 @@ func (l *link) answer(a *amqp.Attach) {
 // refuse attaches without a terminus and detaches at once, which is how AMQP
 // tells that a link was not made.
 func (l *link) refuse(a *amqp.Attach, err *amqp.Error) {
-	l.detached = true
+	l.detached.Store(true)
 	refusal := &amqp.Attach{
 		Name: a.Name, Handle: a.Handle, Role: !a.Role,
 		SenderSettleMode: a.SenderSettleMode, ReceiverSettleMode: a.ReceiverSettleMode,
@@ -149,10 +153,28 @@ func (l *link) refuse(a *amqp.Attach, err *amqp.Error) {
 	l.session.post(&amqp.Detach{Handle: l.handle, Closed: true, Error: err})
 }
 
+// watch detaches the link when its entity is deleted. It must follow answer: an attach comes before its detach.
+func (l *link) watch() {
+	if l.node.entity == nil {
+		return
+	}
+	l.unwatch = l.node.entity.OnDelete(func() {
+		l.fail(amqp.Errorf(amqp.CondNotFound, "The messaging entity '%s' was deleted.", l.node.path))
+	})
+}
+
+// forget ends watch.
+func (l *link) forget() {
+	if l.unwatch != nil {
+		l.unwatch()
+	}
+}
+
 // fail detaches the link with an error; what the client still sends on it is ignored.
 func (l *link) fail(err *amqp.Error) {
-	l.detached = true
-	l.finish(err)
+	if l.detached.CompareAndSwap(false, true) {
+		l.finish(err)
+	}
 }
 
 // finish releases the link and sends detach, the last frame on its handle.
@@ -161,6 +183,9 @@ func (l *link) finish(err *amqp.Error) {
 	s, out := l.session, l.session.conn.out
 	out.post(func() {
 		out.drop(l)
+		if s.closed {
+			return
+		}
 		s.sending = slices.DeleteFunc(s.sending, func(other *link) bool { return other == l })
 		out.frame(s.channel, &amqp.Detach{Handle: l.handle, Closed: true, Error: err}, nil)
 	})

@@ -75,7 +75,7 @@ func parseRequest(b []byte) (*request, error) {
 func (s *session) replyLink(l *link, replyTo string) *link {
 	var candidates []*link
 	for _, other := range s.links {
-		if other.out == nil || other.detached || other.node != l.node {
+		if other.out == nil || other.detached.Load() || other.node != l.node {
 			continue
 		}
 		if replyTo != "" && (other.target == replyTo || other.name == replyTo) {

@@ -75,7 +75,7 @@ func (s *session) flow(f *amqp.Flow) error {
 		if l = s.links[*f.Handle]; l == nil {
 			return unattached(*f.Handle)
 		}
-		if l.detached {
+		if l.detached.Load() {
 			return nil
 		}
 	}
@@ -107,7 +107,7 @@ func (s *session) transfer(t *amqp.Transfer, payload []byte) error {
 	switch {
 	case l == nil:
 		return unattached(t.Handle)
-	case l.detached:
+	case l.detached.Load():
 		return nil
 	case l.in == nil:
 		return amqp.Errorf(amqp.CondNotAllowed, "a transfer on link %q, on which the client receives", l.name)
@@ -175,7 +175,8 @@ func (s *session) detach(d *amqp.Detach) error {
 		return unattached(d.Handle)
 	}
 	delete(s.links, d.Handle)
-	if !l.detached {
+	l.forget()
+	if l.detached.CompareAndSwap(false, true) {
 		l.finish(nil)
 	}
 	return nil
@@ -202,6 +203,7 @@ func (s *session) finish(end *amqp.End) {
 // release takes the session's receivers from the broker. What they hold stays locked.
 func (s *session) release() {
 	for _, l := range s.links {
+		l.forget()
 		l.release()
 	}
 }

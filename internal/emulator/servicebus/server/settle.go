@@ -112,4 +112,4 @@ func outcomeOf(state amqp.Composite, err error) amqp.Composite {
 }
 
 // gone reports whether the link has been detached by either side.
-func (l *link) gone() bool { return l.detached || l.session.links[l.handle] != l }
+func (l *link) gone() bool { return l.detached.Load() || l.session.links[l.handle] != l }

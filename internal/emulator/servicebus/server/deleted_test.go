@@ -1,0 +1,54 @@
+package server_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"hsmsweep/internal/emulator/servicebus/broker"
+)
+
+func TestDeletingAnEntityDetachesItsLinks(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *emulator, client *azservicebus.Client) {
+		s, r := newSender(t, client, "queue"), newReceiver(t, client, "queue", nil)
+		other := newSender(t, client, "small")
+		send(t, s, text("1"))
+		send(t, other, text("1"))
+		held := receive(t, r)
+		blocked := make(chan error, 1)
+		go func() {
+			_, err := r.ReceiveMessages(t.Context(), 1, nil)
+			blocked <- err
+		}()
+		synctest.Wait()
+		if err := e.broker.Delete("queue"); err != nil {
+			t.Fatal(err)
+		}
+		// The SDK hands on the condition of a detach as it is, without a code.
+		wantNotFound := func(what string, err error) {
+			t.Helper()
+			if err == nil || !strings.Contains(err.Error(), "amqp:not-found") {
+				t.Errorf("%s: error %v, want amqp:not-found", what, err)
+			}
+		}
+		wantNotFound("the receive that was under way", <-blocked)
+		wantNotFound("send", s.SendMessage(t.Context(), text("2"), nil))
+		_, err := r.ReceiveMessages(t.Context(), 1, nil)
+		wantCode(t, err, azservicebus.CodeNotFound)
+		wantCode(t, r.CompleteMessage(t.Context(), held, nil), azservicebus.CodeNotFound)
+		send(t, other, text("2")) // the connection is unharmed
+		if n := e.Connections(); n != 1 {
+			t.Errorf("%d connections, want the one", n)
+		}
+		// The SDK's sender stays as it is after amqp:not-found; a new one and the receiver get on.
+		if err := e.broker.CreateQueue(broker.QueueConfig{Name: "queue"}); err != nil {
+			t.Fatal(err)
+		}
+		send(t, newSender(t, client, "queue"), text("3"))
+		if m := receive(t, r); string(m.Body) != "3" {
+			t.Errorf("got %q, want 3", m.Body)
+		}
+	})
+}
