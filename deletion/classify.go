@@ -37,7 +37,7 @@ const unclear Kind = "unclear"
 func classify(q question, a answer) Outcome {
 	out := Outcome{
 		HTTPStatus:   a.status,
-		ARMRequestID: a.header.Get("x-ms-request-id"),
+		ARMRequestID: cut(a.header.Get("x-ms-request-id"), 128),
 		RetryAfter:   retryAfter(a.header, a.at),
 	}
 	if a.status < 200 || a.status > 299 {
@@ -248,8 +248,9 @@ func firstOf(values ...string) string {
 	return ""
 }
 
-// cut shortens to at most n bytes without splitting a character.
+// cut makes a text from outside fit for a message: valid UTF-8, which a header need not be, and at most n bytes.
 func cut(s string, n int) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= n {
 		return s
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -65,11 +67,12 @@ func NewClient(o Options) (*Client, error) {
 	options := arm.ClientOptions{
 		DisableRPRegistration: true,
 		ClientOptions: policy.ClientOptions{
-			Cloud:           o.Cloud,
-			Retry:           policy.RetryOptions{MaxRetries: -1},
-			Telemetry:       policy.TelemetryOptions{ApplicationID: "hsmsweep"},
-			TracingProvider: o.Tracing,
-			PerCallPolicies: []policy.Policy{c.trust},
+			Cloud:            o.Cloud,
+			Retry:            policy.RetryOptions{MaxRetries: -1},
+			Telemetry:        policy.TelemetryOptions{ApplicationID: "hsmsweep"},
+			TracingProvider:  o.Tracing,
+			PerCallPolicies:  []policy.Policy{c.trust},
+			PerRetryPolicies: []policy.Policy{policyFunc(countSent)},
 			Transport: &http.Client{
 				Transport:     o.Transport,
 				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -121,9 +124,9 @@ func (c *Client) Poll(ctx context.Context, id ConnectionID, op Operation) (Outco
 	case err != nil:
 		return out, err
 	case out.Kind == unclear && out.HTTPStatus < 300:
-		return c.readBack(ctx, id, Running, Outcome{Operation: op, RetryAfter: out.RetryAfter})
+		return c.readBack(ctx, id, Running, Outcome{Operation: op, RetryAfter: out.RetryAfter, Sent: out.Sent})
 	case out.Kind == unclear:
-		return c.readBack(ctx, id, Expired, Outcome{})
+		return c.readBack(ctx, id, Expired, Outcome{Sent: out.Sent})
 	case out.Kind == Running:
 		return c.follow(out, op), nil
 	}
@@ -136,16 +139,16 @@ func (c *Client) Read(ctx context.Context, id ConnectionID) (Outcome, error) {
 	if err != nil {
 		return unavailable(err), nil
 	}
-	asked, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	asked, sent, cancel := exchange(ctx)
 	defer cancel()
 	var raw *http.Response
 	got, err := client.Get(policy.WithCaptureResponse(asked, &raw), id.Pool.ResourceGroup, id.Pool.Name, id.Name, nil)
 	if raw == nil {
-		return unavailable(err), cause(ctx)
+		return unavailable(err).sent(sent), cause(ctx)
 	}
-	out := classify(askRead, read(raw))
+	out := classify(askRead, read(raw)).sent(sent)
 	if out.Kind == Present && err != nil {
-		return unavailable(fmt.Errorf("the connection cannot be read: %w", err)), nil
+		return unavailable(fmt.Errorf("the connection cannot be read: %w", err)).sent(sent), nil
 	}
 	out.Found = found(got.MHSMPrivateEndpointConnection)
 	return out, nil
@@ -155,6 +158,7 @@ func (c *Client) Read(ctx context.Context, id ConnectionID) (Outcome, error) {
 // the operation to go on with.
 func (c *Client) readBack(ctx context.Context, id ConnectionID, stillThere Kind, next Outcome) (Outcome, error) {
 	out, err := c.Read(ctx, id)
+	out.Sent += next.Sent
 	switch out.Kind {
 	case Absent:
 		out.Kind, out.Code, out.Message = Deleted, "", ""
@@ -181,7 +185,7 @@ func (c *Client) follow(out Outcome, before Operation) Outcome {
 }
 
 func (c *Client) ask(ctx context.Context, method, u string, q question) (Outcome, error) {
-	asked, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	asked, sent, cancel := exchange(ctx)
 	defer cancel()
 	req, err := runtime.NewRequest(asked, method, u)
 	if err != nil {
@@ -193,9 +197,37 @@ func (c *Client) ask(ctx context.Context, method, u string, q question) (Outcome
 		if _, ok := errors.AsType[untrustedError](err); ok {
 			return Outcome{Kind: Untrusted, Code: CodeUntrusted, Message: err.Error()}, nil
 		}
-		return unavailable(err), cause(ctx)
+		return unavailable(err).sent(sent), cause(ctx)
 	}
-	return classify(q, read(resp)), nil
+	return classify(q, read(resp)).sent(sent), nil
+}
+
+type sentKey struct{}
+
+// exchange bounds a question and counts how often it goes out.
+func exchange(ctx context.Context) (context.Context, *atomic.Int64, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	sent := new(atomic.Int64)
+	return context.WithValue(ctx, sentKey{}, sent), sent, cancel
+}
+
+// countSent is the pipeline policy that has the transport tell of each request that it writes. It stands behind the policy
+// that fetches the token, whose own requests do not count.
+func countSent(req *policy.Request) (*http.Response, error) {
+	ctx := req.Raw().Context()
+	if sent, ok := ctx.Value(sentKey{}).(*atomic.Int64); ok {
+		req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Add(1) }}))
+	}
+	return req.Next()
+}
+
+type policyFunc func(*policy.Request) (*http.Response, error)
+
+func (f policyFunc) Do(req *policy.Request) (*http.Response, error) { return f(req) }
+
+func (o Outcome) sent(n *atomic.Int64) Outcome {
+	o.Sent = int(n.Load())
+	return o
 }
 
 // read takes the answer off the wire; azcore has downloaded the body already.

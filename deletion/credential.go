@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	tokenTimeout = 10 * time.Second // for one token
-	tokenPause   = 5 * time.Second  // after a failure
+	tokenTimeout = 4 * time.Second // for one token: it is waited for with a lock held
+	tokenPause   = 5 * time.Second // after a failure
 )
 
 // A calmCredential keeps an outage of the token endpoint from holding up steps, and with them locks. azcore lets one request

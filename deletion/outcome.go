@@ -33,6 +33,7 @@ type Outcome struct {
 	Operation    Operation     // Accepted, Running: what to poll next
 	Found        Connection    // Present: as it was read
 	RetryAfter   time.Duration // what ARM asked for, uncapped; 0: it did not say
+	Sent         int           // how often the question went out: 0 without a token or a connection, more after a challenge
 	HTTPStatus   int           // 0: there was no answer
 	ARMRequestID string        // x-ms-request-id
 	Code         string        // CloudError's code, or one derived from the status

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -134,6 +135,10 @@ func (b *body) request() (Request, error) {
 	}
 	if b.NotBefore != nil {
 		r.NotBefore = *b.NotBefore
+		if year := b.NotBefore.UTC().Year(); year < 1970 || year > 2999 {
+			fault("notBefore", fmt.Errorf("the year %d is not one to wait for; leave it out to begin at once", year))
+			r.NotBefore = time.Time{}
+		}
 	}
 	for _, s := range b.Status {
 		status, err := ParseLinkStatus(s)
@@ -187,6 +192,9 @@ func CheckJSON(data []byte) error {
 
 // jsonFault puts the decoder's error into the words of somebody who wrote the JSON and never saw this program.
 func jsonFault(data []byte, err error) error {
+	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
+		return errors.New("begins with a byte order mark: send UTF-8 without one")
+	}
 	semantic, ok := errors.AsType[*json.SemanticError](err)
 	if !ok {
 		syntactic, ok := errors.AsType[*jsontext.SyntacticError](err)
@@ -207,8 +215,26 @@ func jsonFault(data []byte, err error) error {
 	case semantic.GoType != nil && semantic.GoType.String() == "time.Time":
 		return fmt.Errorf("%s: expected an RFC 3339 time such as 2026-01-31T08:00:00Z", name)
 	default:
-		return fmt.Errorf("%s: a JSON %s is not what belongs here", name, kindWord(semantic.JSONKind))
+		return fmt.Errorf("%s: a JSON %s is not what belongs here; expected %s", name, kindWord(semantic.JSONKind), expected(semantic.GoType))
 	}
+}
+
+// expected is a Go type in the words of JSON.
+func expected(t reflect.Type) string {
+	if t == nil {
+		return "something else"
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return expected(t.Elem())
+	case reflect.Slice:
+		return "a list"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Struct:
+		return "an object"
+	}
+	return "text"
 }
 
 // field names a place in the JSON as its author would: /ticket/id is ticket.id.
@@ -249,5 +275,6 @@ func LooksLikeRequest(data []byte) bool {
 	return false
 }
 
-// fieldNames are the fields that only a request has; reason, status and ticket stand in many an event.
-var fieldNames = []string{"connectionId", "privateEndpointId", "managedHsmId", "requestId", "requestedBy", "notBefore", "dryRun", "force"}
+// fieldNames are a request's fields. Some stand in many an event too; taking such an event for a request refuses it in
+// words, taking a request for such an event would drop its guards.
+var fieldNames = []string{"connectionId", "privateEndpointId", "managedHsmId", "status", "requestId", "reason", "requestedBy", "ticket", "notBefore", "dryRun", "force"}

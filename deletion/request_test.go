@@ -72,7 +72,7 @@ func TestHostileRequests(t *testing.T) {
 		{"an empty object", `{}`, "connectionId: is missing: name the private endpoint connection to delete"},
 		{"plain text", `please delete ` + connection, "not valid JSON at byte 0"},
 		{"XML", `<connectionId/>`, "not valid JSON at byte 0"},
-		{"a byte order mark", "\uFEFF" + good, "ufeff"},
+		{"a byte order mark", "\uFEFF" + good, "byte order mark"},
 		{"UTF-16", "{\x00}\x00", "not valid JSON at byte 1"},
 		{"a NUL before", "\x00" + good, "not valid JSON at byte 0"},
 		{"a NUL after", good + "\x00", "after top-level value"},
@@ -244,10 +244,10 @@ func TestLooksLikeRequest(t *testing.T) {
 		`{}`:                            false,
 		`"connectionId"`:                false,
 		`["connectionId"]`:              false,
-		`{"data":{"connectionId":"` + connection + `"}}`:   false,
-		`{"status":"Succeeded","reason":"x","ticket":"x"}`: false,
-		`{"resourceUri":"` + endpoint + `"}`:               false,
-		`{"connectionId":`:                                 false,
+		`{"data":{"connectionId":"` + connection + `"}}`: false,
+		`{"status":"Succeeded"}`:                         true,
+		`{"resourceUri":"` + endpoint + `"}`:             false,
+		`{"connectionId":`:                               false,
 	} {
 		if got := LooksLikeRequest([]byte(data)); got != want {
 			t.Errorf("%s looks like a request: %t, want %t", data, got, want)

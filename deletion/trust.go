@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
@@ -38,6 +39,8 @@ func (t trust) check(u *url.URL) error {
 		return fmt.Errorf("%s is not https", printable(u.Redacted()))
 	case u.User != nil:
 		return errors.New("an operation URL with a user name in it is never asked")
+	case u.Host == "":
+		return errors.New("the operation URL names no host")
 	case !t.trusts(u):
 		return fmt.Errorf("host %s is neither the ARM endpoint %s, nor a subdomain of it, nor allowed by --poll-host", printable(u.Host), t.arm.Host)
 	}
@@ -76,7 +79,7 @@ func (t trust) resolve(op Operation) (Operation, error) {
 		return op, nil
 	}
 	u, err := t.arm.Parse(op.URL)
-	if err != nil {
+	if err != nil || !utf8.ValidString(op.URL) { // a message's property could not carry it
 		return op, errors.New("the operation URL cannot be read")
 	}
 	if !strings.HasPrefix(strings.ToLower(op.URL), "https:") {
