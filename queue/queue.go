@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -75,10 +76,11 @@ func Open(client *azservicebus.Client, queue, events string, log *slog.Logger) (
 // Connect opens both sending links, one after the other, so that a wrong name or a missing right shows before the first
 // message is taken.
 func (q *Queue) Connect(ctx context.Context) error {
-	for _, s := range []sender{q.requests, q.events} {
-		if _, err := s.NewMessageBatch(ctx, nil); err != nil {
-			return err
-		}
+	if _, err := q.requests.NewMessageBatch(ctx, nil); err != nil {
+		return fmt.Errorf("the request queue: %w", err)
+	}
+	if _, err := q.events.NewMessageBatch(ctx, nil); err != nil {
+		return fmt.Errorf("the entity for events: %w", err)
 	}
 	return nil
 }

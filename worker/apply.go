@@ -31,7 +31,7 @@ func (w *Worker) apply(ctx context.Context, t task, v Verdict) Verdict {
 	}
 	switch {
 	case v.End == nil:
-		if err := w.queue.Send(ctx, w.successor(ctx, t, v.Next), v.Until); err != nil { // 1
+		if err := w.schedule(ctx, t, v); err != nil { // 1
 			// Not abandoned: a broker that takes no successor would bring the message back at once and burn its delivery
 			// count. The rest of the lock is the only wait there is now.
 			return giveBack(fmt.Errorf("the successor could not be scheduled: %w", err))
@@ -47,7 +47,10 @@ func (w *Worker) apply(ctx context.Context, t task, v Verdict) Verdict {
 // publish sends the event of an end. When that fails for good, the end is written into a successor that only publishes: what
 // ARM has done is not asked about again.
 func (w *Worker) publish(ctx context.Context, t task, v Verdict) Verdict {
-	err := w.queue.Publish(ctx, w.event(ctx, t, v)) // 2
+	event, err := w.event(ctx, t, v)
+	if err == nil {
+		err = w.queue.Publish(ctx, event) // 2
+	}
 	if err == nil {
 		return v
 	}
@@ -59,6 +62,14 @@ func (w *Worker) publish(ctx context.Context, t task, v Verdict) Verdict {
 	return park(next, time.Now().Add(w.policy.Backoff(next.Setbacks)), WaitPublish)
 }
 
+func (w *Worker) schedule(ctx context.Context, t task, v Verdict) error {
+	successor, err := w.successor(ctx, t, v.Next)
+	if err != nil {
+		return err
+	}
+	return w.queue.Send(ctx, successor, v.Until)
+}
+
 // settled is the verdict as it came out. Nothing is undone: a message that could not be settled comes back and is repeated.
 func settled(v Verdict, err error) Verdict {
 	if err != nil {
@@ -68,8 +79,12 @@ func settled(v Verdict, err error) Verdict {
 }
 
 // successor is the message that takes the request further: the body byte for byte, the sender's properties, the Attempt.
-func (w *Worker) successor(ctx context.Context, t task, a Attempt) *azservicebus.Message {
+func (w *Worker) successor(ctx context.Context, t task, a Attempt) (*azservicebus.Message, error) {
 	d := t.delivery
+	state, err := a.encode()
+	if err != nil {
+		return nil, fmt.Errorf("the state of the request cannot be written down: %w", err)
+	}
 	m := &azservicebus.Message{
 		MessageID:             new(a.messageID()),
 		Body:                  d.Body,
@@ -87,7 +102,7 @@ func (w *Worker) successor(ctx context.Context, t task, a Attempt) *azservicebus
 			m.ApplicationProperties[name] = value
 		}
 	}
-	m.ApplicationProperties[attemptProperty] = a.encode()
+	m.ApplicationProperties[attemptProperty] = state
 	InjectTrace(ctx, m.ApplicationProperties)
-	return m
+	return m, nil
 }

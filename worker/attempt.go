@@ -7,9 +7,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"hsmsweep/deletion"
 )
@@ -63,15 +65,17 @@ func (a Attempt) eventID() string { return a.Lineage + "/end" }
 // does not drop that.
 func (a Attempt) messageID() string { return a.Lineage + "/" + strconv.Itoa(a.Hop) }
 
-// compact keeps an id within n characters: its readable beginning and a hash of the whole. (Service Bus takes 128.)
+// compact keeps an id within n characters: its readable beginning and a hash of the whole. Service Bus takes 128, and counts
+// as .NET does, in UTF-16.
 func compact(id string, n int) string {
-	characters := []rune(id)
+	characters := utf16.Encode([]rune(id))
 	if len(characters) <= n {
 		return id
 	}
 	sum := sha256.Sum256([]byte(id))
 	hash := hex.EncodeToString(sum[:8])
-	return string(characters[:n-1-len(hash)]) + "~" + hash
+	beginning := strings.TrimRight(string(utf16.Decode(characters[:n-1-len(hash)])), "\uFFFD") // half a character
+	return beginning + "~" + hash
 }
 
 // cut shortens a text to about n bytes without splitting a character.
@@ -82,12 +86,9 @@ func cut(text string, n int) string {
 	return strings.ToValidUTF8(text[:n], "") + "…"
 }
 
-func (a Attempt) encode() string {
-	text, err := json.Marshal(a)
-	if err != nil {
-		panic(fmt.Sprintf("an Attempt always encodes: %v", err)) // plain fields only
-	}
-	return string(text)
+func (a Attempt) encode() (string, error) {
+	text, err := json.Marshal(a, jsontext.AllowInvalidUTF8(true))
+	return string(text), err
 }
 
 // decodeAttempt reads what another replica, perhaps of another version, or a stranger wrote.
@@ -105,6 +106,15 @@ func decodeAttempt(text string) (Attempt, error) {
 		return Attempt{}, fmt.Errorf("property %s names no request", attemptProperty)
 	case a.GiveUpAt.IsZero():
 		return Attempt{}, fmt.Errorf("property %s has no time to give up at", attemptProperty)
+	}
+	times := []time.Time{a.RequestedAt, a.StartedAt, a.GiveUpAt, a.Due, a.DeniedSince}
+	if a.End != nil {
+		times = append(times, a.End.At)
+	}
+	for _, t := range times {
+		if year := t.UTC().Year(); !t.IsZero() && (year < 1970 || year > 9000) {
+			return Attempt{}, fmt.Errorf("property %s has a time in the year %d", attemptProperty, year)
+		}
 	}
 	if op := a.Operation; op != nil {
 		switch op.Protocol {

@@ -26,7 +26,7 @@ type Policy struct {
 	MaxDeliveries     int
 	// Backoff is the delay after so many steps without progress (1 is the first), jitter included.
 	Backoff func(setbacks int) time.Duration
-	// Spread adds a little to a wait that ARM named, so that what was parked together does not wake together.
+	// Spread adds a little to a wait, so that what was parked together does not wake together.
 	Spread func(time.Duration) time.Duration
 }
 
@@ -77,7 +77,7 @@ func decide(t task, out deletion.Outcome, now time.Time, p Policy) Verdict {
 		return end(a, reached(EndFailed, out, now))
 	case deletion.Accepted, deletion.Running:
 		a.Operation, a.Setbacks = &out.Operation, 0
-		return wait(a, asked(out, p, p.DefaultRetryAfter), WaitOperation, now)
+		return wait(a, asked(out, p, p.Spread(p.DefaultRetryAfter)), WaitOperation, now)
 	case deletion.Expired:
 		// Accepting reset the setbacks; the DELETEs sent keep count of how often this went round.
 		a.Operation, a.Setbacks = nil, max(a.Setbacks, a.Deletes-1)
@@ -165,12 +165,12 @@ func setback(a Attempt, out deletion.Outcome, why Reason, now time.Time, p Polic
 	return wait(a, asked(out, p, p.Backoff(a.Setbacks)), why, now)
 }
 
-// asked is how long ARM asks to wait, capped and a little spread, or what is done where it asks for nothing.
+// asked is how long ARM asks to wait, a little spread and capped, or what is done where it asks for nothing.
 func asked(out deletion.Outcome, p Policy, otherwise time.Duration) time.Duration {
 	if out.RetryAfter <= 0 {
 		return otherwise
 	}
-	return p.Spread(min(out.RetryAfter, p.MaxRetryAfter))
+	return min(p.Spread(min(out.RetryAfter, p.MaxRetryAfter)), p.MaxRetryAfter)
 }
 
 func wait(a Attempt, d time.Duration, why Reason, now time.Time) Verdict {

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/messaging"
@@ -62,7 +63,7 @@ type EventError struct {
 const longestText = 4096
 
 // event is the message that tells how a request ended.
-func (w *Worker) event(ctx context.Context, t task, v Verdict) *azservicebus.Message {
+func (w *Worker) event(ctx context.Context, t task, v Verdict) (*azservicebus.Message, error) {
 	a, e := v.Next, v.End
 	data := EventData{
 		RequestID: a.RequestID, Outcome: e.Outcome,
@@ -100,7 +101,7 @@ func (w *Worker) event(ctx context.Context, t task, v Verdict) *azservicebus.Mes
 	ce.Data, ce.DataContentType = data, new("application/json")
 	body, err := json.Marshal(ce)
 	if err != nil {
-		panic("an event always encodes: " + err.Error()) // strings, numbers and times only
+		return nil, fmt.Errorf("the event cannot be written: %w", err)
 	}
 	return &azservicebus.Message{
 		MessageID:             new(a.eventID()),
@@ -109,5 +110,5 @@ func (w *Worker) event(ctx context.Context, t task, v Verdict) *azservicebus.Mes
 		ContentType:           new("application/cloudevents+json"),
 		Body:                  body,
 		ApplicationProperties: properties,
-	}
+	}, nil
 }

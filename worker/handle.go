@@ -15,6 +15,9 @@ import (
 func (w *Worker) handle(ctx context.Context, d *queue.Delivery) {
 	ctx, release := w.queue.Hold(ctx, d)
 	defer release()
+	// A panic in a step has its own place below. One around it must not take the process, and every step in hand, with it: the
+	// message comes back when its lock has run out, and is given up after --max-deliveries.
+	defer w.survive(ctx, d)
 
 	t := w.take(d, time.Now())
 	ctx, span := w.startSpan(ctx, t)
@@ -24,6 +27,12 @@ func (w *Worker) handle(ctx context.Context, d *queue.Delivery) {
 	verdict, did := w.step(ctx, t)
 	verdict = w.apply(ctx, t, verdict)
 	w.report(ctx, t, verdict, did, time.Since(began))
+}
+
+func (w *Worker) survive(ctx context.Context, d *queue.Delivery) {
+	if p := recover(); p != nil {
+		w.log.ErrorContext(ctx, "hsmsweep panicked; the message comes back when its lock has run out", "messageId", d.MessageID, "panic", p, "stack", stack())
+	}
 }
 
 // exchange is what a step asked of ARM and what came back, for the log and the span.
@@ -63,12 +72,12 @@ func (w *Worker) step(ctx context.Context, t task) (v Verdict, did exchange) {
 	return v, did
 }
 
-// ask puts the question that the Attempt has come to. The counts it keeps are of questions asked, whatever the answer.
+// ask puts the question that the Attempt has come to. The counts it keeps are of questions that went out, whatever came back.
 func (w *Worker) ask(ctx context.Context, t *task) (exchange, error) {
 	id, a := t.request.Connection, &t.attempt
 	if a.Operation != nil {
-		a.Polls++
 		out, err := w.arm.Poll(ctx, id, *a.Operation)
+		a.Polls += min(out.Sent, 1) // reading back belongs to the poll
 		return exchange{"poll", out}, err
 	}
 	if mustRead(*t, w.policy) {
@@ -78,11 +87,12 @@ func (w *Worker) ask(ctx context.Context, t *task) (exchange, error) {
 		}
 		a.Endpoint = out.Found.Endpoint
 	}
-	a.Deletes++
-	if a.StartedAt.IsZero() {
-		a.StartedAt = time.Now().UTC()
-	}
+	began := time.Now().UTC()
 	out, err := w.arm.Start(ctx, id)
+	a.Deletes += out.Sent
+	if out.Sent > 0 && a.StartedAt.IsZero() {
+		a.StartedAt = began
+	}
 	return exchange{"DELETE", out}, err
 }
 
@@ -108,7 +118,11 @@ func (w *Worker) tooLarge(ctx context.Context, t task) (Verdict, bool) {
 	case len(t.delivery.Body) < sizeWorthAsking:
 		return Verdict{}, false
 	}
-	fits, err := w.queue.Fits(ctx, w.successor(ctx, t, largest(t.attempt)))
+	successor, err := w.successor(ctx, t, largest(t.attempt))
+	if err != nil {
+		return giveBack(err), true
+	}
+	fits, err := w.queue.Fits(ctx, successor)
 	switch {
 	case err != nil:
 		return giveBack(err), true

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"hsmsweep/deletion"
 )
@@ -17,6 +18,7 @@ type health struct {
 	connected  bool
 	receiveErr error
 	denials    int // in a row
+	deniedAt   time.Time
 }
 
 // connection notes how the last connecting or receiving went.
@@ -33,6 +35,7 @@ func (h *health) answered(out deletion.Outcome) {
 	switch {
 	case out.Kind == deletion.Denied:
 		h.denials++
+		h.deniedAt = time.Now()
 	case out.HTTPStatus != 0:
 		h.denials = 0
 	}
@@ -48,7 +51,7 @@ func (w *Worker) Ready() error {
 		return fmt.Errorf("not receiving from Service Bus: %w", h.receiveErr)
 	case !h.connected:
 		return errors.New("not connected to Service Bus yet")
-	case h.denials >= deniedStreak:
+	case h.denials >= deniedStreak && time.Since(h.deniedAt) < deniedFor: // by then every denied request has ended
 		return fmt.Errorf("ARM denied the last %d calls: check the role assignments of the worker's identity", h.denials)
 	}
 	return nil

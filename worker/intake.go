@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/messaging"
 	"github.com/go-json-experiment/json"
@@ -43,7 +44,18 @@ func Check(body []byte) error {
 func RequestIDOf(body []byte, messageID string) string {
 	e, _ := open(body, nil) // what cannot be read has no id of its own
 	r, _ := e.request()
-	return cmp.Or(r.RequestID, e.ID, messageID)
+	return cmp.Or(r.RequestID, idOf(e.ID), messageID)
+}
+
+// idOf makes a request id of an envelope's or a message's id, which nothing keeps short or printable.
+func idOf(id string) string {
+	printable := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(id, ""))
+	return compact(printable, 128)
 }
 
 // take understands a delivery. It never fails: what cannot be understood is a task with a fault.
@@ -58,13 +70,15 @@ func (w *Worker) take(d *queue.Delivery, now time.Time) task {
 		t.trace = e.trace()
 	}
 
-	if text, ok := resumed(d); ok {
-		if t.attempt, err = decodeAttempt(text); err == nil {
-			return t
-		}
+	attempt, resumes, err := resumed(d)
+	if resumes {
+		t.attempt = attempt
+		return t
+	}
+	if err != nil {
 		t.fault = &fault{CodeInvalidRequest, err.Error()}
 	}
-	id := cmp.Or(t.request.RequestID, e.ID, d.MessageID, strconv.FormatInt(*d.SequenceNumber, 10))
+	id := cmp.Or(t.request.RequestID, idOf(e.ID), idOf(d.MessageID), strconv.FormatInt(*d.SequenceNumber, 10))
 	t.attempt = newAttempt(id, *d.SequenceNumber, enqueued(d, now), now, w.policy.GiveUpAfter)
 	if after := t.request.NotBefore; after.After(now) {
 		t.attempt.Due, t.attempt.Why = after, WaitNotBefore
@@ -73,14 +87,15 @@ func (w *Worker) take(d *queue.Delivery, now time.Time) task {
 	return t
 }
 
-// resumed gives the Attempt that the message carries. A message with a dead-letter reason was put back by somebody's tool:
-// it begins anew, under a lineage of its own.
-func resumed(d *queue.Delivery) (string, bool) {
-	if _, ok := d.ApplicationProperties["DeadLetterReason"]; ok {
-		return "", false
-	}
+// resumed gives the Attempt that the message carries. A message with a dead-letter reason, or with another id than the Attempt's,
+// was put here by somebody's tool: it begins anew, under a lineage of its own.
+func resumed(d *queue.Delivery) (Attempt, bool, error) {
 	text, ok := d.ApplicationProperties[attemptProperty].(string)
-	return text, ok
+	if _, dead := d.ApplicationProperties["DeadLetterReason"]; dead || !ok {
+		return Attempt{}, false, nil
+	}
+	a, err := decodeAttempt(text)
+	return a, err == nil && a.messageID() == d.MessageID, err
 }
 
 func enqueued(d *queue.Delivery, now time.Time) time.Time {
@@ -95,6 +110,7 @@ type envelope struct {
 	ID, Type, Subject       string
 	Data                    []byte // the native request, or what an event carries instead
 	event                   bool
+	version                 string // of CloudEvents; empty for the others
 	traceparent, tracestate string
 }
 
@@ -135,10 +151,14 @@ func single(body []byte) ([]byte, error) {
 	if len(body) == 0 || body[0] != '[' || json.Unmarshal(body, &events) != nil {
 		return body, nil // not an array, or none that can be read, and then the native decoder says what is wrong
 	}
-	if len(events) != 1 {
+	switch len(events) {
+	case 0:
+		return nil, errors.New("an empty array: there is no request in it")
+	case 1:
+		return events[0], nil
+	default:
 		return nil, fmt.Errorf("%w: an array of %d events; send each as a message of its own", errUnsupportedRequest, len(events))
 	}
-	return events[0], nil
 }
 
 func cloudEvent(body []byte) (envelope, error) {
@@ -146,12 +166,9 @@ func cloudEvent(body []byte) (envelope, error) {
 	if err := ce.UnmarshalJSON(body); err != nil {
 		return envelope{}, fmt.Errorf("not a CloudEvent: %w", err)
 	}
-	e := envelope{ID: ce.ID, Type: ce.Type, event: true}
+	e := envelope{ID: ce.ID, Type: ce.Type, event: true, version: ce.SpecVersion}
 	if ce.Subject != nil {
 		e.Subject = *ce.Subject
-	}
-	if ce.SpecVersion != "1.0" {
-		return e, fmt.Errorf("specversion: CloudEvents 1.0 is expected, this is %q", ce.SpecVersion)
 	}
 	e.Data, _ = ce.Data.([]byte)
 	e.traceparent, _ = ce.Extensions["traceparent"].(string)
@@ -177,31 +194,41 @@ func gridEvent(body []byte) (envelope, error) {
 func binaryMode(body []byte, properties map[string]any) (envelope, bool) {
 	for _, prefix := range []string{"cloudEvents:", "cloudEvents_"} {
 		attribute := func(name string) string { s, _ := properties[prefix+name].(string); return s }
-		if attribute("specversion") != "" {
-			return envelope{ID: attribute("id"), Type: attribute("type"), Subject: attribute("subject"), Data: body, event: true,
+		if version := attribute("specversion"); version != "" {
+			return envelope{version: version, ID: attribute("id"), Type: attribute("type"), Subject: attribute("subject"), Data: body, event: true,
 				traceparent: attribute("traceparent"), tracestate: attribute("tracestate")}, true
 		}
 	}
 	return envelope{}, false
 }
 
-// request reads the native request that an envelope holds. An event whose data is none of ours still is one when its
-// subject is a connection. Azure's own events never are: this worker's deletions raise them too.
+// request reads the native request that an envelope holds. An event without one is a request all the same when its subject is
+// a connection, but only if its data cannot have been meant as one: that would drop its guards. Azure's own events never
+// are requests: this worker's deletions raise them too.
 func (e envelope) request() (deletion.Request, error) {
 	if !e.event {
 		return deletion.DecodeRequest(e.Data)
 	}
+	connection, err := deletion.ParseConnectionID(e.Subject)
 	switch {
+	case e.version != "" && e.version != "1.0":
+		return deletion.Request{}, fmt.Errorf("specversion: CloudEvents 1.0 is expected, this is %q", e.version)
 	case strings.HasPrefix(e.Type, "Microsoft."):
 		return deletion.Request{}, fmt.Errorf("%w: %s", errUnsupportedEvent, e.Type)
 	case deletion.LooksLikeRequest(e.Data):
 		return deletion.DecodeRequest(e.Data)
-	}
-	connection, err := deletion.ParseConnectionID(e.Subject)
-	if err != nil {
-		return deletion.Request{}, fmt.Errorf("%w: the data of this %s is no request, and its subject names no connection (%w)", errUnsupportedEvent, e.Type, err)
+	case err != nil:
+		return deletion.Request{}, fmt.Errorf("%w: the data of this %q is no request, and its subject names no connection (%w)", errUnsupportedEvent, e.Type, err)
+	case !e.saysNothing():
+		return deletion.Request{}, errors.New("data: the subject names a connection, but the data is neither a request nor an object of something else, so that a guard in it could be missed")
 	}
 	return deletion.Request{Connection: connection}, nil
+}
+
+// saysNothing tells whether an event's data, which does not look like a request, is none: it is not there, or an object.
+func (e envelope) saysNothing() bool {
+	data := string(bytes.TrimSpace(e.Data))
+	return data == "" || data == "null" || data[0] == '{' && deletion.CheckJSON(e.Data) == nil
 }
 
 func (e envelope) trace() map[string]string {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 
@@ -59,7 +60,7 @@ func TestEnvelopes(t *testing.T) {
 		{name: "Event Grid, an array of one", body: "[" + grid(`,"subject":"x","data":`+native) + "]", requestID: "grid-1"},
 		{name: "Event Grid with a subject", body: grid(fmt.Sprintf(`,"subject":%q,"data":{}`, sampleID)), requestID: "grid-1"},
 		{name: "two events", body: "[" + grid(`,"data":`+native) + "," + grid(`,"data":`+native) + "]", requestID: "message-1", fault: CodeUnsupportedRequest, says: "2 events"},
-		{name: "no events", body: "[]", requestID: "message-1", fault: CodeUnsupportedRequest, says: "0 events"},
+		{name: "no events", body: "[]", requestID: "message-1", fault: CodeInvalidRequest, says: "empty array"},
 		{name: "the event of this worker's own deletion", body: strings.Replace(grid(fmt.Sprintf(`,"subject":%q,"data":{}`, sampleID)), "Contoso.Decommissioned", "Microsoft.Resources.ResourceDeleteSuccess", 1), requestID: "grid-1", fault: CodeUnsupportedEvent},
 		{name: "a selector", body: `{"managedHsmId":"` + sampleID.Pool.String() + `","status":["Disconnected"]}`, requestID: "message-1", fault: CodeUnsupportedRequest, says: "managedHsmId"},
 		{name: "repeated within an event", body: event(`,"data":`+strings.Replace(native, "{", `{"status":["Approved"],"status":["Rejected"],`, 1), ""), requestID: "message-1", fault: CodeInvalidRequest, says: "twice"},
@@ -111,11 +112,11 @@ func TestTraceOfAMessage(t *testing.T) {
 // TestLineage has the ids that duplicate detection lives on.
 func TestLineage(t *testing.T) {
 	long := strings.Repeat("é", 128)
-	for _, requestID := range []string{"CHG7", long, long[:len(long)-2] + "x"} {
+	for _, requestID := range []string{"CHG7", long, long[:len(long)-2] + "x", strings.Repeat("\U0001F600", 128), "x" + strings.Repeat("\U0001F600", 127)} {
 		a := newAttempt(requestID, 1<<62, noon, noon, time.Hour)
 		a.Hop = 100_000
 		for _, id := range []string{a.messageID(), a.eventID()} {
-			if n := len([]rune(id)); n > 128 {
+			if n := len(utf16.Encode([]rune(id))); n > 128 {
 				t.Errorf("%q has %d characters, Service Bus takes 128", id, n)
 			}
 		}
@@ -132,19 +133,105 @@ func TestAttemptSurvivesItsTravel(t *testing.T) {
 	a := polling().attempt
 	a.End = &End{Outcome: EndRejected, At: noon, Code: "ScopeLocked", Message: "a lock"}
 	a.Due, a.Why, a.Setbacks, a.Panics, a.DeniedSince, a.LastError = noon.Add(time.Minute), WaitPublish, 2, 1, noon, "x"
-	got, err := decodeAttempt(a.encode())
+	text := encoded(t, a)
+	got, err := decodeAttempt(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.encode() != a.encode() {
-		t.Errorf("came back as\n%s\nwent as\n%s", got.encode(), a.encode())
+	if again := encoded(t, got); again != text {
+		t.Errorf("came back as\n%s\nwent as\n%s", again, text)
+	}
+}
+
+func encoded(t testing.TB, a Attempt) string {
+	t.Helper()
+	text, err := a.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// TestResumed has what tools make of a message that was parked or dead-lettered, and send again.
+func TestResumed(t *testing.T) {
+	body := fmt.Sprintf(`{"connectionId":%q}`, sampleID)
+	a := polling().attempt
+	travelling := func(messageID string, more map[string]any) task {
+		d := delivered(body, map[string]any{attemptProperty: encoded(t, a)})
+		d.MessageID = messageID
+		for name, value := range more {
+			d.ApplicationProperties[name] = value
+		}
+		return (&Worker{policy: testPolicy()}).take(d, noon)
+	}
+	if got := travelling(a.messageID(), nil); got.attempt.Hop != a.Hop || got.attempt.Lineage != a.Lineage {
+		t.Errorf("as it was sent: hop %d of %s, want hop %d of %s", got.attempt.Hop, got.attempt.Lineage, a.Hop, a.Lineage)
+	}
+	for name, got := range map[string]task{
+		"resubmitted with its dead-letter reason": travelling(a.messageID(), map[string]any{"DeadLetterReason": "ScopeLocked"}),
+		"resubmitted under another id":            travelling("another", nil),
+	} {
+		if got.attempt.Hop != 0 || got.attempt.Lineage == a.Lineage || got.fault != nil {
+			t.Errorf("%s: hop %d of %s, fault %v; want a new lineage", name, got.attempt.Hop, got.attempt.Lineage, got.fault)
+		}
+	}
+}
+
+// TestForgedTimes has times that no clock shows and no event could carry.
+func TestForgedTimes(t *testing.T) {
+	late := time.Date(9999, 12, 31, 23, 59, 59, 0, time.FixedZone("", -23*3600))
+	for name, forge := range map[string]func(*Attempt){
+		"requestedAt": func(a *Attempt) { a.RequestedAt = late },
+		"giveUpAt":    func(a *Attempt) { a.GiveUpAt = late },
+		"due":         func(a *Attempt) { a.Due = late },
+		"end":         func(a *Attempt) { a.End = &End{Outcome: EndDeleted, At: late} },
+	} {
+		a := polling().attempt
+		forge(&a)
+		text := encoded(t, a)
+		if _, err := decodeAttempt(text); err == nil || !strings.Contains(err.Error(), "year") {
+			t.Errorf("%s: %v, want a fault about the year", name, err)
+		}
+	}
+}
+
+// TestGuardsAreNotLost has events whose subject is a connection and whose data may have been meant as a request.
+func TestGuardsAreNotLost(t *testing.T) {
+	binary := map[string]any{"cloudEvents:specversion": "1.0", "cloudEvents:id": "1", "cloudEvents:subject": sampleID.String()}
+	structured := func(data string) string {
+		return fmt.Sprintf(`{"specversion":"1.0","id":"1","source":"s","type":"t","subject":%q,"data":%s}`, sampleID, data)
+	}
+	for name, got := range map[string]task{
+		"binary, truncated":            taken(`{"dryRun":true`, binary),
+		"binary, trailing text":        taken(`{"dryRun":true} x`, binary),
+		"binary, a byte order mark":    taken("\xef\xbb\xbf{\"dryRun\":true}", binary),
+		"binary, invalid UTF-8":        taken("{\"dryRun\":true,\"a\":\"\xff\"}", binary),
+		"binary, an array":             taken(`[{"dryRun":true}]`, binary),
+		"binary, another version":      taken(`{}`, map[string]any{"cloudEvents:specversion": "9.9", "cloudEvents:subject": sampleID.String()}),
+		"structured, status alone":     taken(structured(`{"status":["Rejected"]}`), nil),
+		"structured, an array":         taken(structured(`[{"dryRun":true}]`), nil),
+		"structured, a string of JSON": taken(structured(`"{\"dryRun\":true}"`), nil),
+	} {
+		if got.fault == nil || got.fault.code != CodeInvalidRequest {
+			t.Errorf("%s: fault %+v, want %s", name, got.fault, CodeInvalidRequest)
+		}
+	}
+}
+
+// TestIDsOfEnvelopes are kept short and printable, whatever they were.
+func TestIDsOfEnvelopes(t *testing.T) {
+	for _, id := range []string{strings.Repeat("x", 200_000), strings.Repeat("\U0001F600", 128), "a\x00b\nc", "\u0007"} {
+		got := taken(fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"s","type":"t","subject":%q}`, strings.ReplaceAll(id, "\x00", ""), sampleID), nil)
+		if n := len(utf16.Encode([]rune(got.attempt.RequestID))); n < 1 || n > 128 || strings.ContainsAny(got.attempt.RequestID, "\n\a") {
+			t.Errorf("id of %d bytes became %q, with %d characters", len(id), got.attempt.RequestID, n)
+		}
 	}
 }
 
 func FuzzTake(f *testing.F) {
 	for _, body := range []string{"", "{}", "[]", "[{}]", `{"connectionId":"` + sampleID.String() + `"}`, `{"specversion":"1.0","id":"1","source":"s","type":"t","data":{}}`,
 		`{"eventType":"t","data":null,"subject":"/x"}`, `{"status":[1]}`, `"x"`, "\xff"} {
-		f.Add(body, polling().attempt.encode(), someTrace)
+		f.Add(body, encoded(f, polling().attempt), someTrace)
 	}
 	f.Fuzz(func(t *testing.T, body, attempt, trace string) {
 		got := taken(body, map[string]any{attemptProperty: attempt, "traceparent": trace})
@@ -154,23 +241,24 @@ func FuzzTake(f *testing.F) {
 		if got.fault != nil && (got.fault.code == "" || got.fault.message == "") {
 			t.Errorf("%q has a fault without words: %+v", body, got.fault)
 		}
-		if n := len([]rune(got.attempt.messageID())); n > 128 {
+		if n := len(utf16.Encode([]rune(got.attempt.messageID()))); n > 128 {
 			t.Errorf("message id %q has %d characters", got.attempt.messageID(), n)
 		}
 	})
 }
 
 func FuzzAttempt(f *testing.F) {
-	f.Add(polling().attempt.encode())
+	f.Add(encoded(f, polling().attempt))
 	f.Add(`{"version":1,"hop":1}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		a, err := decodeAttempt(text)
 		if err != nil {
 			return
 		}
-		again, err := decodeAttempt(a.encode())
-		if err != nil || again.encode() != a.encode() {
-			t.Errorf("%s came back as %s, %v", a.encode(), again.encode(), err)
+		once := encoded(t, a)
+		again, err := decodeAttempt(once)
+		if err != nil || encoded(t, again) != once {
+			t.Errorf("%s came back as %+v, %v", once, again, err)
 		}
 	})
 }

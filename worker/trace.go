@@ -17,14 +17,16 @@ var propagator = propagation.TraceContext{}
 // diagnosticID is where Azure's other SDKs keep what traceparent says.
 const diagnosticID = "Diagnostic-Id"
 
-// traceOf finds a message's trace context.
+// traceOf finds a message's trace context: the first of the two that can be read.
 func traceOf(properties map[string]any) map[string]string {
 	text := func(name string) string { s, _ := properties[name].(string); return s }
-	switch {
-	case text("traceparent") != "":
-		return map[string]string{"traceparent": text("traceparent"), "tracestate": text("tracestate")}
-	case text(diagnosticID) != "":
-		return map[string]string{"traceparent": text(diagnosticID)}
+	for _, found := range []propagation.MapCarrier{
+		{"traceparent": text("traceparent"), "tracestate": text("tracestate")},
+		{"traceparent": text(diagnosticID)},
+	} {
+		if trace.SpanContextFromContext(propagator.Extract(context.Background(), found)).IsValid() {
+			return found
+		}
 	}
 	return nil
 }

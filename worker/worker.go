@@ -56,6 +56,8 @@ func New(o Options) *Worker {
 // ErrDrained is the cause of steps that were cut off because the grace period of a drain was over.
 var ErrDrained = errors.New("the drain's grace period is over")
 
+var errDraining = errors.New("draining")
+
 // Run works until ctx ends, then drains: nothing more is received, steps in hand are finished within the grace period and
 // given back after it. It returns when everything it started has.
 func (w *Worker) Run(ctx context.Context) {
@@ -91,13 +93,16 @@ func (w *Worker) Run(ctx context.Context) {
 			})
 		}
 	}
+	w.health.connection(errDraining)
 	w.giveUpReceiving(work, late)
 	steps.Wait()
 }
 
 // giveUpReceiving ends the link and gives back what came too late to be begun, so that another replica has it now.
 func (w *Worker) giveUpReceiving(ctx context.Context, late []*queue.Delivery) {
-	if err := w.queue.StopReceiving(ctx); err != nil {
+	stopping, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	if err := w.queue.StopReceiving(stopping); err != nil {
 		w.log.DebugContext(ctx, "the receiving link did not end properly", "error", err)
 	}
 	for _, d := range late {
@@ -106,6 +111,9 @@ func (w *Worker) giveUpReceiving(ctx context.Context, late []*queue.Delivery) {
 		}
 	}
 }
+
+// stopTimeout bounds the end of the receiving link, whose peer may have fallen silent.
+const stopTimeout = 3 * time.Second
 
 // freeSlots takes every free slot and waits for the first. 0 means that ctx has ended.
 func (w *Worker) freeSlots(ctx context.Context, slots chan struct{}) int {

@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -445,6 +446,98 @@ func TestTooLarge(t *testing.T) {
 			t.Errorf("200 KB ended as %s, want deleted", e.Data.Outcome)
 		}
 		r.stop()
+	})
+}
+
+// TestBytesOfStrangers has texts that a message cannot carry, in headers of ARM and in a request. Each costs its own request
+// at most, and no neighbour anything.
+func TestBytesOfStrangers(t *testing.T) {
+	header := func(name, value string, status int) func(*options) {
+		return func(o *options) {
+			o.overHTTP = func(rt http.RoundTripper) http.RoundTripper {
+				first := true
+				return roundTrip(func(req *http.Request) (*http.Response, error) {
+					resp, err := rt.RoundTrip(req)
+					if err == nil && first && strings.HasSuffix(req.URL.Path, "c0") {
+						first = false
+						resp.StatusCode, resp.Status = status, http.StatusText(status)
+						resp.Header.Set(name, value)
+					}
+					return resp, err
+				})
+			}
+		}
+	}
+	for name, tt := range map[string]struct {
+		change func(*options)
+		end    worker.Reason
+	}{
+		"a Location":     {header("Location", "https://management.azure.com/op?\xff\xe4", 202), "failed"},
+		"a code of 503":  {header("x-ms-error-code", "B\xffd", 503), "absent"},
+		"a code of 400":  {header("x-ms-error-code", "B\xffd", 400), "rejected"},
+		"a request's id": {header("x-ms-request-id", "\xff", 200), "deleted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inVirtualTime(t, manyConnections(2), func(t *testing.T, s *system) {
+				r := s.work(tt.change)
+				s.submit("m0", request("c0"))
+				s.submit("m1", request("c1"))
+				for _, e := range s.events(2) {
+					want := worker.Reason("deleted")
+					if strings.HasSuffix(e.Subject, "c0") {
+						want = tt.end
+					}
+					if e.Data.Outcome != want {
+						t.Errorf("%s ended as %s %+v, want %s", e.Subject, e.Data.Outcome, e.Data.Error, want)
+					}
+				}
+				if tt.end == "rejected" {
+					if m := s.deadLetter(); deref(m.DeadLetterReason) != "B\uFFFDd" {
+						t.Errorf("dead-lettered as %q", deref(m.DeadLetterReason))
+					}
+				}
+				r.stop()
+				if c := s.counts(); c.Active != 0 || c.Scheduled != 0 {
+					t.Errorf("left in the queue: %+v", c)
+				}
+			})
+		})
+	}
+}
+
+// TestNever has a notBefore that some programs write for "never".
+func TestNever(t *testing.T) {
+	inVirtualTime(t, seed(""), func(t *testing.T, s *system) {
+		r := s.work()
+		s.submit("m1", strings.TrimSuffix(request("pec"), "}")+`,"notBefore":"9999-12-31T23:59:59Z"}`)
+		if e := s.events(1)[0]; errorCode(e) != "InvalidRequest" || !strings.Contains(e.Data.Error.Message, "notBefore: the year 9999") {
+			t.Errorf("ended as %+v, want InvalidRequest about the year", e.Data.Error)
+		}
+		r.stop()
+	})
+}
+
+// TestAttemptsAreSent counts DELETEs that went out, not those that could not.
+func TestAttemptsAreSent(t *testing.T) {
+	inVirtualTime(t, seed(""), func(t *testing.T, s *system) {
+		s.Identity.FailNext(5, http.StatusInternalServerError)
+		refused := 5
+		r := s.work(func(o *options) {
+			o.overHTTP = func(rt http.RoundTripper) http.RoundTripper {
+				return roundTrip(func(req *http.Request) (*http.Response, error) {
+					if refused--; refused >= 0 {
+						return nil, errors.New("connection refused")
+					}
+					return rt.RoundTrip(req)
+				})
+			}
+		})
+		s.submit("m1", request("pec"))
+		e := s.events(1)[0]
+		r.stop()
+		if e.Data.Outcome != "deleted" || e.Data.Attempts != 1 || e.Data.StartedAt.Sub(e.Data.RequestedAt) < time.Second {
+			t.Errorf("ended as %s after %d attempts, begun after %s; want deleted by the one that went out", e.Data.Outcome, e.Data.Attempts, e.Data.StartedAt.Sub(e.Data.RequestedAt))
+		}
 	})
 }
 
