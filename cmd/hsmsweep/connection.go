@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -36,6 +38,10 @@ func (c *connection) check() error {
 		return errors.New("--queue is empty")
 	case c.Events == "":
 		return errors.New("--events is empty")
+	case strings.EqualFold(c.Queue, c.Events):
+		return errors.New("--queue and --events name the same entity: every event would become a request")
+	case strings.ContainsAny(c.Namespace, ":/ "):
+		return fmt.Errorf("--namespace is %q, expected a host name such as NAME.servicebus.windows.net", c.Namespace)
 	}
 	return nil
 }
@@ -64,9 +70,13 @@ func (c *connection) dial(credential func() (azcore.TokenCredential, error)) (*a
 // defaultCredential is azidentity's chain: environment, workload identity, managed identity, developer tools.
 func defaultCredential(where cloud.Configuration) func() (azcore.TokenCredential, error) {
 	return func() (azcore.TokenCredential, error) {
-		return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: policy.ClientOptions{
+		credential, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: policy.ClientOptions{
 			Cloud: where,
 			Retry: policy.RetryOptions{MaxRetries: 1}, // what fails twice is tried again by a later step, without a lock held
 		}})
+		if err != nil { // it looks at the AZURE_ variables only
+			return nil, config(fmt.Errorf("no credential: %w", err))
+		}
+		return credential, nil
 	}
 }

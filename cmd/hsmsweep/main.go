@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"regexp"
@@ -78,7 +79,7 @@ func run(ctx context.Context, args []string, std streams) int {
 			return exitFailure
 		}
 	}
-	fmt.Fprintln(std.err, "hsmsweep:", withVariables(err.Error()))
+	fmt.Fprintln(std.err, "hsmsweep:", withVariables(err.Error(), flagNames(parser.Model.Node)))
 	return exitConfig
 }
 
@@ -95,9 +96,43 @@ func config(faults ...error) error {
 
 var flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
 
-// withVariables adds to each flag in a message the variable that stands for it.
-func withVariables(message string) string {
+// withVariables adds to each flag in a message the variable that stands for it. A misspelt flag has none.
+func withVariables(message string, known map[string]bool) string {
 	return flagName.ReplaceAllStringFunc(strings.ReplaceAll(message, "\n", "; "), func(flag string) string {
+		if !known[flag] {
+			return flag
+		}
 		return flag + " (HSMSWEEP_" + strings.ToUpper(strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_")) + ")"
 	})
+}
+
+// flagNames are the flags of a command and of those below it.
+func flagNames(n *kong.Node) map[string]bool {
+	names := map[string]bool{}
+	for _, flag := range n.Flags {
+		names["--"+flag.Name] = true
+	}
+	for _, child := range n.Children {
+		maps.Copy(names, flagNames(child))
+	}
+	return names
+}
+
+// A list is a repeatable flag, or a variable with commas. An empty element is a fault: a list that guards something must not
+// vanish because a template left its variable empty.
+type list []string
+
+// Decode is kong's.
+func (l *list) Decode(ctx *kong.DecodeContext) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("value", &text); err != nil {
+		return err
+	}
+	for element := range strings.SplitSeq(text, ",") {
+		if element = strings.TrimSpace(element); element == "" {
+			return errors.New("is empty; leave it out")
+		}
+		*l = append(*l, element)
+	}
+	return nil
 }

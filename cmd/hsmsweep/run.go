@@ -25,9 +25,9 @@ type runCmd struct {
 	ArmEndpoint       string        `help:"Another ARM endpoint, for private clouds and simulators." placeholder:"URL"`
 	ArmAudience       string        `help:"The token audience that goes with it." placeholder:"URL"`
 	APIVersion        string        `name:"api-version" help:"ARM api-version of the operation." default:"2021-10-01"`
-	PollHost          []string      `help:"Further host to which an operation URL may point: HOST or HOST:PORT. Repeatable." placeholder:"HOST"`
-	AllowScope        []string      `help:"ARM id of a subscription, resource group or pool; a request outside all of them is refused. Repeatable." placeholder:"ID"`
-	RequireStatus     []string      `help:"Delete only connections in this link state, else skip. Repeatable." placeholder:"STATUS"`
+	PollHost          list          `help:"Further host to which an operation URL may point: HOST or HOST:PORT. Repeatable." placeholder:"HOST"`
+	AllowScope        list          `help:"ARM id of a subscription, resource group or pool; a request outside all of them is refused. Repeatable." placeholder:"ID"`
+	RequireStatus     list          `help:"Delete only connections in this link state, else skip. Repeatable." placeholder:"STATUS"`
 	DryRun            bool          `help:"Decide and report; delete nothing."`
 	Concurrency       int           `help:"Messages handled at a time." default:"64"`
 	DefaultRetryAfter time.Duration `help:"Wait when a 202 carries no Retry-After." default:"15s"`
@@ -127,6 +127,11 @@ func (c *runCmd) settings() (settings, error) {
 		}
 		s.policy.RequireStatuses = append(s.policy.RequireStatuses, status)
 	}
+	for _, host := range c.PollHost {
+		if u, err := url.Parse("https://" + host); err != nil || u.Host != host || u.Hostname() == "" {
+			fault("--poll-host is %q, expected HOST or HOST:PORT", host)
+		}
+	}
 	for flag, d := range map[string]time.Duration{"--default-retry-after": c.DefaultRetryAfter, "--max-retry-after": c.MaxRetryAfter,
 		"--give-up-after": c.GiveUpAfter} {
 		if d <= 0 {
@@ -157,7 +162,7 @@ func (c *runCmd) where() (cloud.Configuration, error) {
 	service := base.Services[cloud.ResourceManager]
 	if c.ArmEndpoint != "" {
 		u, err := url.Parse(c.ArmEndpoint)
-		if err != nil || u.Scheme != "https" || u.Host == "" || (u.Path != "" && u.Path != "/") {
+		if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Path != "" && u.Path != "/" {
 			return base, fmt.Errorf("--arm-endpoint is %q, expected https://HOST", c.ArmEndpoint)
 		}
 		service.Endpoint = "https://" + u.Host

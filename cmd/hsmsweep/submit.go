@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
+	"hsmsweep/deletion"
 	"hsmsweep/worker"
 )
 
@@ -23,8 +24,8 @@ type submitCmd struct {
 	connection
 	ConnectionIDs []string  `arg:"" optional:"" name:"connection-id" help:"ARM ids of private endpoint connections. None: requests as JSON lines on stdin."`
 	RequestID     string    `help:"Id of the request, for a single connection." placeholder:"ID"`
-	Status        []string  `help:"Delete only in this link state. Repeatable." placeholder:"STATUS"`
-	Endpoint      string    `name:"private-endpoint-id" help:"Delete only while the connection belongs to this private endpoint." placeholder:"ID"`
+	Status        list      `help:"Delete only in this link state. Repeatable." placeholder:"STATUS"`
+	Endpoint      *string   `name:"private-endpoint-id" help:"Delete only while the connection belongs to this private endpoint." placeholder:"ID"`
 	Reason        string    `help:"Why."`
 	RequestedBy   string    `help:"Who asks."`
 	TicketSystem  string    `help:"Ticket system, such as servicenow." placeholder:"NAME"`
@@ -46,7 +47,7 @@ Every request is checked before the first is sent.`
 
 // Run is the command.
 func (c *submitCmd) Run(ctx context.Context, std streams) error {
-	if err := config(c.check(), c.checkSingle()); err != nil {
+	if err := config(c.check(), c.checkGuards()); err != nil {
 		return err
 	}
 	bodies, err := c.bodies(std.in)
@@ -83,11 +84,23 @@ func (c *submitCmd) Run(ctx context.Context, std streams) error {
 	return nil
 }
 
-func (c *submitCmd) checkSingle() error {
+// checkGuards checks what the flags say of every request. A guard that is there and empty is a fault, not no guard.
+func (c *submitCmd) checkGuards() error {
+	var faults []error
 	if c.RequestID != "" && len(c.ConnectionIDs) != 1 {
-		return errors.New("--request-id goes with exactly one connection id")
+		faults = append(faults, errors.New("--request-id goes with exactly one connection id"))
 	}
-	return nil
+	if c.Endpoint != nil {
+		if _, err := deletion.ParseEndpointID(*c.Endpoint); err != nil {
+			faults = append(faults, fmt.Errorf("--private-endpoint-id: %w", err))
+		}
+	}
+	for _, status := range c.Status {
+		if _, err := deletion.ParseLinkStatus(status); err != nil {
+			faults = append(faults, fmt.Errorf("--status: %w", err))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // bodies makes or reads the requests, and checks each as the worker will.
@@ -113,7 +126,10 @@ func (c *submitCmd) bodies(in io.Reader) ([][]byte, error) {
 // request is a native request, as contract and README describe it.
 func (c *submitCmd) request(connectionID string) map[string]any {
 	r := map[string]any{"connectionId": connectionID}
-	for field, value := range map[string]string{"requestId": c.RequestID, "privateEndpointId": c.Endpoint, "reason": c.Reason, "requestedBy": c.RequestedBy} {
+	if c.Endpoint != nil {
+		r["privateEndpointId"] = *c.Endpoint
+	}
+	for field, value := range map[string]string{"requestId": c.RequestID, "reason": c.Reason, "requestedBy": c.RequestedBy} {
 		if value != "" {
 			r[field] = value
 		}

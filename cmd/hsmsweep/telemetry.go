@@ -67,13 +67,13 @@ type tracing struct{ *sdktrace.TracerProvider }
 func startTracing(ctx context.Context) (tracing, error) {
 	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(attribute.String("service.name", "hsmsweep")), resource.WithFromEnv())
 	if err != nil {
-		return tracing{}, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
+		return tracing{}, config(fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err))
 	}
 	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(about)}
 	if os.Getenv("OTEL_TRACES_EXPORTER") != "" || os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
 		exporter, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {
-			return tracing{}, fmt.Errorf("OpenTelemetry's exporter (OTEL_* variables): %w", err)
+			return tracing{}, config(fmt.Errorf("OpenTelemetry's exporter (OTEL_* variables): %w", err))
 		}
 		options = append(options, sdktrace.WithBatcher(exporter))
 	}
