@@ -99,7 +99,9 @@ func ParseMessage(b []byte) (*Message, error) {
 		from := len(b) - len(d.b)
 		code := d.descriptor()
 		repeatable := code == sectionData || code == sectionSequence
-		if code < previous || code == previous && !repeatable {
+		// rhea, the library under the Azure SDK for JavaScript, writes the footer before the body.
+		early := previous == sectionFooter && code >= sectionData
+		if code < previous && !early || code == previous && !repeatable {
 			d.fail("section 0x%02x after section 0x%02x", code, previous)
 		}
 		previous = code

@@ -88,7 +88,8 @@ describe('connection', group, () => {
     await assert.rejects(client.createReceiver('absent').peekMessages(1), absent);
     await assert.rejects(client.createReceiver(topic, 'absent').receiveMessages(1, moment), absent);
     const { error } = await new Promise((resolve) => {
-      client.createReceiver('absent').subscribe({ processMessage: async () => {}, processError: async (args) => resolve(args) });
+      const handlers = { processMessage: async () => {}, processError: async (args) => resolve(args) };
+      client.createReceiver('absent').subscribe(handlers);
     });
     assert.equal(error.code, absent.code);
   });

@@ -12,7 +12,7 @@ import { promisify } from 'node:util';
 import { ServiceBusClient } from '@azure/service-bus';
 
 // The options of a group of tests: queues are apart, so the tests may wait at the same time.
-export const group = { concurrency: true, timeout: 50_000 };
+export const group = { concurrency: true, timeout: 20_000 };
 
 // An operation that fails does so long before the group's timeout.
 export const clientOptions = { retryOptions: { maxRetries: 3, retryDelayInMs: 100, timeoutInMs: 10_000 } };
@@ -48,7 +48,7 @@ export class Namespace {
 
   constructor() {
     before(() => this.#start(), { timeout: 50_000 });
-    after(() => this.#stop());
+    after(() => this.#stop(), { timeout: 10_000 });
   }
 
   // queue adds a queue with properties as in Config.json and returns its name.
@@ -105,13 +105,14 @@ export class Namespace {
   }
 
   async #stop() {
-    if (this.#process?.exitCode === null) {
-      this.#process.kill('SIGTERM');
-      await once(this.#process, 'exit');
+    const child = this.#process;
+    if (child?.exitCode === null && child.signalCode === null) {
+      child.kill('SIGTERM');
+      await once(child, 'exit');
     }
     await rm(this.#folder, { recursive: true, force: true });
-    if (this.#process?.exitCode !== 0) {
-      throw new Error(`hsmsweep emulator ended with code ${this.#process?.exitCode}, signal ${this.#process?.signalCode}`);
+    if (child?.exitCode) {
+      throw new Error(`hsmsweep emulator ended with code ${child.exitCode}`);
     }
   }
 }

@@ -25,7 +25,7 @@ func (c *conn) serveCBS(req *request) (response, error) {
 	if path != wholeNamespace {
 		entity, err := c.server.options.Broker.Entity(path)
 		if err != nil {
-			return response{}, err
+			return response{}, c.notFound(path)
 		}
 		path = entity.Path()
 	}

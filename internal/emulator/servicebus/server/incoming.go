@@ -19,6 +19,7 @@ type inbound struct {
 	settled bool
 	batch   bool
 	payload []byte
+	refused error // why it is not taken, whatever is in it
 }
 
 // add takes one frame and returns the delivery that it completes, nil if there
@@ -36,12 +37,15 @@ func (in *incoming) add(t *amqp.Transfer, payload []byte) (*inbound, error) {
 		return nil, nil
 	}
 	d.settled = d.settled || t.Settled
-	if len(d.payload)+len(payload) > in.maxSize {
-		return nil, amqp.Errorf(amqp.CondMessageTooLarge, "The message is larger than the limit of %d bytes.", in.maxSize)
-	}
-	if d.payload == nil {
+	switch {
+	case d.refused != nil:
+	case len(d.payload)+len(payload) > in.maxSize:
+		// The Azure SDK for JavaScript notices a rejection, but waits in vain for its outcome if the link is detached.
+		d.refused = amqp.Errorf(amqp.CondMessageTooLarge, "The message is larger than the limit of %d bytes.", in.maxSize)
+		d.payload = nil
+	case d.payload == nil:
 		d.payload = payload
-	} else {
+	default:
 		d.payload = append(d.payload, payload...)
 	}
 	if t.More {
@@ -55,6 +59,10 @@ func (in *incoming) add(t *amqp.Transfer, payload []byte) (*inbound, error) {
 
 // accept passes a delivery on to the node that the link is attached to.
 func (s *session) accept(l *link, d *inbound) {
+	if d.refused != nil {
+		s.acknowledge(d, d.refused)
+		return
+	}
 	if l.node.cbs || l.node.management {
 		s.serveRequest(l, d)
 		return

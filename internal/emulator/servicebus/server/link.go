@@ -220,13 +220,19 @@ func (c *conn) resolve(address string) (node, error) {
 	}
 	entity, err := c.server.options.Broker.Entity(n.path)
 	if err != nil {
-		return n, amqp.Errorf(amqp.CondNotFound, "The messaging entity 'sb://%s/%s' could not be found.", c.host, n.path)
+		return n, c.notFound(n.path)
 	}
 	n.entity, n.path = entity, entity.Path()
 	if c.server.options.Authorize != nil && !c.authorized[n.path] && !c.authorized[wholeNamespace] {
 		return n, amqp.Errorf(amqp.CondUnauthorized, "Unauthorized access to %q: put a token for it to $cbs first.", n.path)
 	}
 	return n, nil
+}
+
+// notFound tells that there is no such entity in the service's words: by them, not by the condition, the Azure
+// SDK for JavaScript tells it from a lost connection.
+func (c *conn) notFound(path string) error {
+	return amqp.Errorf(amqp.CondNotFound, "The messaging entity 'sb://%s/%s' could not be found.", c.host, path)
 }
 
 // parseAddress takes an address apart: an entity path with an optional

@@ -336,17 +336,23 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-func TestOversizedDeliveryEndsLink(t *testing.T) {
+func TestOversizedDeliveryIsRejected(t *testing.T) {
 	onWire(t, &amqp.Open{}, wide(), func(t *testing.T, e *emulator, w *wire) {
 		if a := w.sender(0, "small"); *a.MaxMessageSize != 1024 {
 			t.Errorf("maximum message size %d, want 1024", *a.MaxMessageSize)
 		}
 		read[*amqp.Flow](w)
 		w.writeFrame(amqp.Frame{Body: &amqp.Transfer{DeliveryID: new(uint32(0)), DeliveryTag: []byte{1}}, Payload: encoded(t, make([]byte, 2000))})
-		if d := read[*amqp.Detach](w); d.Error == nil || d.Error.Condition != amqp.CondMessageTooLarge {
-			t.Errorf("detach %+v, want %s", d, amqp.CondMessageTooLarge)
+		rejected, _ := read[*amqp.Disposition](w).State.(*amqp.Rejected)
+		if rejected == nil || rejected.Error.Condition != amqp.CondMessageTooLarge {
+			t.Errorf("outcome %+v, want %s", rejected, amqp.CondMessageTooLarge)
 		}
 		wantCounts(t, e, "small", broker.Counts{})
+		w.writeFrame(amqp.Frame{Body: &amqp.Transfer{DeliveryID: new(uint32(1)), DeliveryTag: []byte{2}}, Payload: encoded(t, []byte("small"))})
+		next := read[*amqp.Disposition](w)
+		if _, ok := next.State.(*amqp.Accepted); !ok || next.First != 1 {
+			t.Errorf("delivery %d: outcome %+v; want the link to accept delivery 1", next.First, next.State)
+		}
 	})
 }
 
