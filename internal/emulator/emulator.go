@@ -67,7 +67,7 @@ func New(o Options, names ...string) (*Emulator, error) {
 		return nil, err
 	}
 	e.Admin = admin.New(e.Broker)
-	e.ServiceBus = server.New(server.Options{Broker: e.Broker, TLS: e.Authority.ServerConfig(), Logger: o.Log})
+	e.ServiceBus = server.New(server.Options{Broker: e.Broker, TLS: e.Authority.ServerConfig(), HTTP: e.Admin, Logger: o.Log})
 	return e, nil
 }
 

@@ -25,6 +25,9 @@ func serve(s *Server, raw net.Conn, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if s.options.HTTP != nil && stream.speaksHTTP() {
+		return serveHTTP(stream, s.options.HTTP)
+	}
 	reader := &amqp.FrameReader{R: stream, Max: maxFrameSize}
 	open, err := handshake(stream, reader)
 	if err != nil {

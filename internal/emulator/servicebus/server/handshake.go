@@ -53,8 +53,14 @@ type peekedConn struct {
 
 func (c *peekedConn) Read(b []byte) (int, error) { return c.r.Read(b) }
 
+// speaksHTTP tells whether the client begins with something else than AMQP's header: no method of HTTP begins with an A.
+func (c *peekedConn) speaksHTTP() bool {
+	first, err := c.r.Peek(1)
+	return err == nil && first[0] != amqp.HeaderAMQP[0]
+}
+
 // upgrade serves TLS on a connection that begins with it.
-func upgrade(c net.Conn, config *tls.Config) (net.Conn, error) {
+func upgrade(c net.Conn, config *tls.Config) (*peekedConn, error) {
 	r := bufio.NewReaderSize(c, bufferSize)
 	first, err := r.Peek(1)
 	if err != nil {

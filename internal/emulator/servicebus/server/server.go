@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -32,6 +33,8 @@ type Options struct {
 	Broker *broker.Broker
 	// TLS, if set, serves connections that begin with a TLS handshake; others are served in plain text.
 	TLS *tls.Config
+	// HTTP, if set, serves connections that begin with HTTP: the administration API.
+	HTTP http.Handler
 	// IdleTimeout is announced to clients; twice of it without a byte ends a connection. Default 2 minutes.
 	IdleTimeout time.Duration
 	// Authorize judges the token that a client puts for an audience such as
