@@ -60,8 +60,8 @@ func inVirtualTimeWith(t *testing.T, entities broker.Config, seed string, test f
 	t.Setenv("IDENTITY_ENDPOINT", emulator.IdentityURL("identity.example"))
 	synctest.Test(t, func(t *testing.T) {
 		s := start(t, entities, seed)
+		t.Cleanup(s.stop)
 		test(t, s)
-		s.stop()
 	})
 }
 
@@ -176,10 +176,11 @@ func (s *system) work(change ...func(*options)) *replica {
 		_ = q.Close(context.Background()) // after a cut there is nothing to say goodbye to
 		s.close(client)
 	}()
+	s.t.Cleanup(func() { r.stop() })
 	return r
 }
 
-// stop drains the replica and tells how long that took.
+// stop drains the replica, if it was not drained yet, and tells how long that took.
 func (r *replica) stop() time.Duration {
 	began := time.Now()
 	r.drain()

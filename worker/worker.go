@@ -69,18 +69,23 @@ func (w *Worker) Run(ctx context.Context) {
 	})
 	defer stop()
 
+	// Receiving goes on for a moment: what the broker has sent already would stay locked if the link ended under it.
+	receiving, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(onTheWay, end) })()
+
 	w.until(ctx, "connecting to Service Bus", func() error { return w.queue.Connect(ctx) })
 	var steps sync.WaitGroup
 	slots := make(chan struct{}, w.concurrency)
-	var late []*queue.Delivery // came with the signal, and are not begun
+	var late []*queue.Delivery // came after the signal, and are not begun
 	for free := w.freeSlots(ctx, slots); free > 0; free = w.freeSlots(ctx, slots) {
 		var deliveries []*queue.Delivery
 		w.until(ctx, "receiving", func() (err error) {
-			deliveries, err = w.queue.Receive(ctx, free)
+			deliveries, err = w.queue.Receive(receiving, free)
 			return err
 		})
 		if ctx.Err() != nil {
-			late = deliveries
+			late = append(deliveries, w.receiveRest(receiving, free-len(deliveries))...)
 			break
 		}
 		for range free - len(deliveries) {
@@ -111,6 +116,22 @@ func (w *Worker) giveUpReceiving(ctx context.Context, late []*queue.Delivery) {
 		}
 	}
 }
+
+// receiveRest takes what the broker still sends for the credit that it has: at most n messages, within the moment that is left.
+func (w *Worker) receiveRest(ctx context.Context, n int) []*queue.Delivery {
+	var rest []*queue.Delivery
+	for len(rest) < n && ctx.Err() == nil {
+		deliveries, err := w.queue.Receive(ctx, n-len(rest))
+		if err != nil {
+			break // the moment is over, or the link is
+		}
+		rest = append(rest, deliveries...)
+	}
+	return rest
+}
+
+// onTheWay is longer than messages are under way from a broker.
+const onTheWay = 250 * time.Millisecond
 
 // stopTimeout bounds the end of the receiving link, whose peer may have fallen silent.
 const stopTimeout = 3 * time.Second
