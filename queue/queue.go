@@ -16,8 +16,9 @@ const (
 	// sendTimeout bounds one send, the SDK's own retries and a reconnection (3 to 5 s) included.
 	sendTimeout = 15 * time.Second
 	// settleTimeout bounds one try to settle. It is short because a lock is held meanwhile, and because settling over a
-	// link that is gone only ever times out.
-	settleTimeout = 5 * time.Second
+	// link that is gone only ever times out. It outlasts the SDK's pause before its second try, 3.2 to 5.2 s: settling over a
+	// link does not heed the client's RetryOptions.
+	settleTimeout = 6 * time.Second
 )
 
 // ErrLockLost says that a message's lock ran out: somebody else has the message now.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -30,7 +31,7 @@ any number of people can follow and other readers of the subscription miss nothi
 
 // Run is the command.
 func (c *eventsCmd) Run(ctx context.Context, std streams) error {
-	if err := config(c.check()); err != nil {
+	if err := config(c.check(), c.checkEnd()); err != nil {
 		return err
 	}
 	client, err := c.dial(defaultCredential(cloud.AzurePublic))
@@ -53,6 +54,18 @@ func (c *eventsCmd) Run(ctx context.Context, std streams) error {
 		defer cancel()
 	}
 	return c.follow(ctx, receiver, std.out)
+}
+
+func (c *eventsCmd) checkEnd() error {
+	switch {
+	case c.Count < 0:
+		return fmt.Errorf("--count is %d, expected no less than 0", c.Count)
+	case c.Timeout < 0:
+		return fmt.Errorf("--timeout is %s, expected no less than 0s", c.Timeout)
+	case c.Timeout > 0 && c.Count == 0:
+		return errors.New("--timeout needs --count: it says how long to wait for so many events")
+	}
+	return nil
 }
 
 // peekPause is how often an empty subscription is looked at again; a look is a request to $management.
@@ -85,7 +98,7 @@ func (c *eventsCmd) follow(ctx context.Context, receiver *azservicebus.Receiver,
 
 // interrupted tells a time-out, which is a failure, from a person's Ctrl-C, which is how following ends.
 func (c *eventsCmd) interrupted(ctx context.Context) error {
-	if c.Timeout > 0 && context.Cause(ctx) != context.Canceled {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return context.Cause(ctx)
 	}
 	return nil
