@@ -109,7 +109,7 @@ func nullFault(data []byte) error {
 	if err := json.Unmarshal(data, &fields); err != nil {
 		return err
 	}
-	for _, guard := range []string{"status", "privateEndpointId", "dryRun", "notBefore"} {
+	for _, guard := range []string{"status", "privateEndpointId", "managedHsmId", "dryRun", "notBefore"} {
 		if v := string(fields[guard]); v == "null" || v == `""` {
 			return fmt.Errorf("%s: is %s; leave it out to guard nothing", guard, v)
 		}
@@ -174,6 +174,9 @@ func (b *body) request() (Request, error) {
 func checkRequestID(id string) error {
 	if n := utf8.RuneCountInString(id); n < 1 || n > 128 {
 		return fmt.Errorf("has %d characters, expected 1 to 128", n)
+	}
+	if strings.TrimSpace(id) == "" {
+		return errors.New("is blank")
 	}
 	if strings.ContainsFunc(id, unicode.IsControl) {
 		return errors.New("has control characters")

@@ -59,18 +59,27 @@ func (c *emulatorCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 
-	listeners, err := listen(map[string]string{"--amqp-addr": c.AMQPAddr, "--admin-addr": c.AdminAddr, "--arm-addr": c.ARMAddr, "--identity-addr": c.IdentityAddr})
+	listeners, err := listen(map[string]string{"--amqp-addr": c.AMQPAddr, "--arm-addr": c.ARMAddr, "--identity-addr": c.IdentityAddr})
 	if err != nil {
 		return err
 	}
 	amqp, resourceManager, tokens := listeners["--amqp-addr"], listeners["--arm-addr"], listeners["--identity-addr"]
 	azure.Serve(amqp, resourceManager, tokens)
-	azure.ServeAdmin(listeners["--admin-addr"])
+	defer azure.Close()
+	administration, err := net.Listen("tcp", c.AdminAddr)
+	switch {
+	case err == nil:
+		azure.ServeAdmin(administration)
+	case c.AdminAddr == defaultAdminAddr:
+		log.WarnContext(ctx, "the administration API is served at --amqp-addr only", "error", err)
+	default:
+		return config(fmt.Errorf("--admin-addr: %w", err))
+	}
 	for _, v := range environment(azure, reachable(amqp), reachable(resourceManager), reachable(tokens), certificate) {
 		fmt.Fprintf(std.out, "export %s=%s\n", v.name, shellQuote(v.value))
 	}
 	<-ctx.Done()
-	return azure.Close()
+	return nil
 }
 
 func (c *emulatorCmd) entities() (broker.Config, error) {
@@ -96,6 +105,10 @@ func (c *emulatorCmd) seed(sim *arm.Simulator) error {
 	defer f.Close()
 	return sim.Seed(f)
 }
+
+// defaultAdminAddr is that of Microsoft's emulator, which may be running too, or another of ours. The API is at --amqp-addr as
+// well, so this alone is no reason not to start.
+const defaultAdminAddr = "127.0.0.1:5300"
 
 // listen opens every address or none; each fault names its flag.
 func listen(addrs map[string]string) (map[string]net.Listener, error) {
