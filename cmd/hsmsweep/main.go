@@ -65,6 +65,7 @@ func run(ctx context.Context, args []string, std streams) int {
 		fmt.Fprintln(std.err, "hsmsweep:", err)
 		return exitFailure
 	}
+	flagsWin(args)
 	command, err := parser.Parse(args)
 	if exited >= 0 { // --help
 		return exited
@@ -94,6 +95,19 @@ func config(faults ...error) error {
 	return nil
 }
 
+// flagsWin drops the variables of flags that are given. kong would let a flag win too, but only over one that it can read.
+func flagsWin(args []string) {
+	for _, arg := range args {
+		if flag, _, _ := strings.Cut(arg, "="); strings.HasPrefix(flag, "--") {
+			os.Unsetenv(variableOf(flag))
+		}
+	}
+}
+
+func variableOf(flag string) string {
+	return "HSMSWEEP_" + strings.ToUpper(strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_"))
+}
+
 var flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
 
 // withVariables adds to each flag in a message the variable that stands for it. A misspelt flag has none.
@@ -102,7 +116,7 @@ func withVariables(message string, known map[string]bool) string {
 		if !known[flag] {
 			return flag
 		}
-		return flag + " (HSMSWEEP_" + strings.ToUpper(strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_")) + ")"
+		return flag + " (" + variableOf(flag) + ")"
 	})
 }
 
