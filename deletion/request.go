@@ -278,6 +278,12 @@ func LooksLikeRequest(data []byte) bool {
 	return false
 }
 
+// MentionsRequest tells whether a text that cannot be decoded has the name of a request's field in it.
+func MentionsRequest(data []byte) bool {
+	text := strings.ToLower(string(data))
+	return slices.ContainsFunc(fieldNames, func(f string) bool { return strings.Contains(text, strings.ToLower(f)) })
+}
+
 // fieldNames are a request's fields. Some stand in many an event too; taking such an event for a request refuses it in
 // words, taking a request for such an event would drop its guards.
 var fieldNames = []string{"connectionId", "privateEndpointId", "managedHsmId", "status", "requestId", "reason", "requestedBy", "ticket", "notBefore", "dryRun", "force"}

@@ -220,15 +220,16 @@ func (e envelope) request() (deletion.Request, error) {
 	case err != nil:
 		return deletion.Request{}, fmt.Errorf("%w: the data of this %q is no request, and its subject names no connection (%w)", errUnsupportedEvent, e.Type, err)
 	case !e.saysNothing():
-		return deletion.Request{}, errors.New("data: the subject names a connection, but the data is neither a request nor an object of something else, so that a guard in it could be missed")
+		return deletion.Request{}, errors.New("data: the subject names a connection, but the data is neither a request nor clearly something else, so that a guard in it could be missed")
 	}
 	return deletion.Request{Connection: connection}, nil
 }
 
-// saysNothing tells whether an event's data, which does not look like a request, is none: it is not there, or an object.
+// saysNothing tells whether an event's data, which does not look like a request, is none: a whole object, or something that
+// mentions no field of a request.
 func (e envelope) saysNothing() bool {
-	data := string(bytes.TrimSpace(e.Data))
-	return data == "" || data == "null" || data[0] == '{' && deletion.CheckJSON(e.Data) == nil
+	data := bytes.TrimSpace(e.Data)
+	return bytes.HasPrefix(data, []byte("{")) && deletion.CheckJSON(data) == nil || !deletion.MentionsRequest(data)
 }
 
 func (e envelope) trace() map[string]string {

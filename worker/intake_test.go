@@ -50,6 +50,8 @@ func TestEnvelopes(t *testing.T) {
 		{name: "CloudEvent, base64", body: event(`,"data_base64":"eyJjb25uZWN0aW9uSWQiOiJ4In0="`, ""), requestID: "event-1", fault: CodeInvalidRequest, says: "connectionId"},
 		{name: "CloudEvent with a subject and no data", body: event("", fmt.Sprintf(`,"subject":%q`, sampleID)), requestID: "event-1"},
 		{name: "CloudEvent with a subject and foreign data", body: event(`,"data":{"application":"payments"}`, fmt.Sprintf(`,"subject":%q`, sampleID)), requestID: "event-1"},
+		{name: "CloudEvent with a subject and text", body: event(`,"data":"payments is gone"`, fmt.Sprintf(`,"subject":%q`, sampleID)), requestID: "event-1"},
+		{name: "binary mode with a subject and text", body: "payments is gone", properties: map[string]any{"cloudEvents:specversion": "1.0", "cloudEvents:id": "binary-3", "cloudEvents:subject": sampleID.String()}, requestID: "binary-3"},
 		{name: "CloudEvent whose data is a misspelt request", body: event(`,"data":{"connectionid":"x","Force":true}`, fmt.Sprintf(`,"subject":%q`, sampleID)), requestID: "event-1", fault: CodeInvalidRequest, says: "connectionid: no such field"},
 		{name: "CloudEvent of something else", body: event(`,"data":{"application":"payments"}`, `,"subject":"/apps/payments"`), requestID: "event-1", fault: CodeUnsupportedEvent, says: "Contoso.Decommissioned"},
 		{name: "CloudEvent of another version", body: strings.Replace(event(`,"data":`+native, ""), `"1.0"`, `"0.3"`, 1), requestID: "event-1", fault: CodeInvalidRequest, says: "specversion"},
