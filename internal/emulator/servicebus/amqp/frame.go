@@ -33,8 +33,9 @@ type Frame struct {
 
 // A FrameReader reads frames of at most Max bytes.
 type FrameReader struct {
-	R   io.Reader
-	Max uint32
+	R    io.Reader
+	Max  uint32
+	Size uint32 // bytes of the frame that was read last
 
 	header  [4]byte
 	decoder decoder
@@ -50,6 +51,7 @@ func (r *FrameReader) Read() (Frame, error) {
 	if size < frameHeaderSize || size > r.Max {
 		return Frame{}, Errorf(CondFramingError, "a frame of %d bytes, at least %d and at most %d are allowed", size, frameHeaderSize, r.Max)
 	}
+	r.Size = size
 	b := make([]byte, size-4)
 	if _, err := io.ReadFull(r.R, b); err != nil {
 		return Frame{}, err

@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -21,12 +22,15 @@ type conn struct {
 
 // serve runs one connection to its end. The error tells why it ended, nil if the client closed it.
 func serve(s *Server, raw net.Conn, log *slog.Logger) error {
-	stream, err := upgrade(&idleConn{Conn: raw, timeout: 2 * s.options.IdleTimeout}, s.options.TLS)
+	timeout := 2 * s.options.IdleTimeout
+	idle := &idleConn{Conn: raw, timeout: timeout}
+	stream, err := upgrade(idle, s.options.TLS)
 	if err != nil {
 		return err
 	}
 	if s.options.HTTP != nil && stream.speaksHTTP() {
-		return serveHTTP(stream, s.options.HTTP)
+		idle.timeout = 0 // net/http sets deadlines of its own and reads again after one has passed
+		return serveHTTP(stream, s.options.HTTP, timeout)
 	}
 	reader := &amqp.FrameReader{R: stream, Max: maxFrameSize}
 	open, err := handshake(stream, reader)
@@ -58,11 +62,14 @@ func serve(s *Server, raw net.Conn, log *slog.Logger) error {
 
 // read handles frames until the connection ends.
 func (c *conn) read(reader *amqp.FrameReader) error {
-	for {
+	for !c.out.cutOff.Load() { // what was read ahead of the cut is not handled
 		f, err := reader.Read()
 		if err != nil {
 			return err
 		}
+		// The answer may repeat as much as the frame says, so the frame counts until its answer is written.
+		size := int(reader.Size)
+		c.out.charge(size)
 		switch body := f.Body.(type) {
 		case nil:
 		case *amqp.Begin:
@@ -75,7 +82,9 @@ func (c *conn) read(reader *amqp.FrameReader) error {
 		if err != nil {
 			return err
 		}
+		c.out.post(func() { c.out.charge(-size) })
 	}
+	return fmt.Errorf("the client lets more than %d bytes wait for it", maxBacklog)
 }
 
 // sayClose tells the client that the connection ends, unless it is gone already.

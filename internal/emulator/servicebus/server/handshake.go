@@ -25,22 +25,26 @@ const (
 	sessionIncoming = 5000 // frames that a client may send ahead
 )
 
-// idleConn ends reads and writes that wait longer than the timeout.
+// idleConn ends reads and writes that wait longer than the timeout; without one it leaves deadlines alone.
 type idleConn struct {
 	net.Conn
 	timeout time.Duration
 }
 
 func (c *idleConn) Read(b []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(c.timeout)); err != nil {
-		return 0, err
+	if c.timeout > 0 {
+		if err := c.SetReadDeadline(time.Now().Add(c.timeout)); err != nil {
+			return 0, err
+		}
 	}
 	return c.Conn.Read(b)
 }
 
 func (c *idleConn) Write(b []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
-		return 0, err
+	if c.timeout > 0 {
+		if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+			return 0, err
+		}
 	}
 	return c.Conn.Write(b)
 }

@@ -9,10 +9,10 @@ import (
 )
 
 // serveHTTP serves a connection that speaks HTTP until it ends: the SDKs call the administration API at the host and port of the
-// connection string.
-func serveHTTP(c net.Conn, h http.Handler) error {
+// connection string. A request, its response and the pause between two may each take the timeout.
+func serveHTTP(c net.Conn, h http.Handler, timeout time.Duration) error {
 	one := &oneConn{Conn: c, ended: make(chan struct{})}
-	err := (&http.Server{Handler: h, ReadHeaderTimeout: time.Minute}).Serve(one)
+	err := (&http.Server{Handler: h, ReadTimeout: timeout, WriteTimeout: timeout}).Serve(one)
 	if err == io.EOF {
 		return nil
 	}

@@ -24,6 +24,7 @@ type outbox struct {
 	maxFrame  int
 	heartbeat time.Duration
 	backlog   atomic.Int64
+	cutOff    atomic.Bool // the backlog has been too large
 	wake      chan struct{}
 
 	mu     sync.Mutex
@@ -65,6 +66,7 @@ func (o *outbox) post(event func()) {
 // charge counts bytes that wait to be written and cuts off a client that lets too many wait.
 func (o *outbox) charge(bytes int) {
 	if o.backlog.Add(int64(bytes)) > maxBacklog {
+		o.cutOff.Store(true)
 		o.raw.Close()
 	}
 }

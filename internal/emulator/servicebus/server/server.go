@@ -21,12 +21,16 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"hsmsweep/internal/emulator/servicebus/broker"
 )
 
-const defaultIdleTimeout = 2 * time.Minute
+const (
+	defaultIdleTimeout = 2 * time.Minute
+	acceptPause        = 50 * time.Millisecond // when file descriptors have run out
+)
 
 // Options configures a Server.
 type Options struct {
@@ -84,6 +88,9 @@ func (s *Server) Serve(l net.Listener) error {
 			s.running.Go(func() { s.ServeConn(c) })
 		case s.isClosed():
 			return nil
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+			s.options.Logger.Warn("no file descriptor for a further connection; trying again", slog.Any("error", err))
+			<-time.After(acceptPause)
 		default:
 			return fmt.Errorf("service bus emulator: accept on %s: %w", l.Addr(), err)
 		}
