@@ -22,6 +22,7 @@ type emulatorCmd struct {
 	IdentityAddr string `name:"identity-addr" help:"The managed identity endpoint." default:"127.0.0.1:8081"`
 	Config       string `help:"Entities, in the format of Microsoft's Service Bus emulator; otherwise the default queue, topic and subscription." type:"path" placeholder:"Config.json"`
 	ARMSeed      string `name:"arm-seed" help:"Pools, connections and how ARM answers for them; otherwise every connection exists and is deleted at once." type:"path" placeholder:"arm.json"`
+	StateDir     string `help:"Keep what Service Bus holds in this folder, across restarts and crashes; entities in it win over --config." type:"path" placeholder:"folder"`
 	LogLevel     string `help:"debug, info, warn or error." default:"warn"`
 }
 
@@ -42,7 +43,7 @@ func (c *emulatorCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return config(fmt.Errorf("--config: %w", err))
 	}
-	azure, err := emulator.New(emulator.Options{Entities: entities, ARM: arm.Options{AutoCreate: c.ARMSeed == ""}, Log: log}, hostsOf(c.ARMAddr, c.AMQPAddr, c.AdminAddr)...)
+	azure, err := emulator.New(emulator.Options{Entities: entities, StateDir: c.StateDir, ARM: arm.Options{AutoCreate: c.ARMSeed == ""}, Log: log}, hostsOf(c.ARMAddr, c.AMQPAddr, c.AdminAddr)...)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -28,9 +30,13 @@ const Audience = "https://management.core.windows.net/"
 // identityPath is where Container Apps have the endpoint.
 const identityPath = "/msi/token"
 
+// stateFile is in Options.StateDir.
+const stateFile = "servicebus.db"
+
 // Options configure an Emulator.
 type Options struct {
 	Entities broker.Config // of the namespace; broker.DefaultConfig has what hsmsweep's flags name by default
+	StateDir string        // keeps what Service Bus holds, see broker.Open; "": nothing is kept. What ARM holds never is
 	ARM      arm.Options   // Authorize is set here: tokens of the identity endpoint
 	Log      *slog.Logger  // nil: none
 }
@@ -63,12 +69,23 @@ func New(o Options, names ...string) (*Emulator, error) {
 		o.ARM.Authorize = func(token string) error { return e.Identity.Verify(token, Audience) }
 	}
 	e.ARM = arm.New(o.ARM)
-	if e.Broker, err = broker.New(o.Entities); err != nil {
+	if e.Broker, err = newBroker(o); err != nil {
 		return nil, err
 	}
 	e.Admin = admin.New(e.Broker)
 	e.ServiceBus = server.New(server.Options{Broker: e.Broker, TLS: e.Authority.ServerConfig(), HTTP: e.Admin, Logger: o.Log})
 	return e, nil
+}
+
+// newBroker makes the namespace, or brings it back.
+func newBroker(o Options) (*broker.Broker, error) {
+	if o.StateDir == "" {
+		return broker.New(o.Entities)
+	}
+	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("the folder for the state: %w", err)
+	}
+	return broker.Open(filepath.Join(o.StateDir, stateFile), server.Codec{}, o.Entities)
 }
 
 // Serve serves until Close: AMQP on the first listener (plain, or TLS where the client begins with it), ARM over TLS on the
@@ -108,6 +125,7 @@ func (e *Emulator) Close() error {
 		faults = append(faults, s.Close())
 	}
 	e.running.Wait()
+	faults = append(faults, e.Broker.Sync())
 	e.Broker.Close()
 	return errors.Join(faults...)
 }

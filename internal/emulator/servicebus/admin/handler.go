@@ -56,6 +56,9 @@ func (f fault) Error() string { return f.detail }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer, err := h.serve(r)
+	if err == nil {
+		err = h.sync()
+	}
 	if err != nil {
 		answer = errorReply(err)
 	}
@@ -109,6 +112,14 @@ func (h *handler) serve(r *http.Request) (reply, error) {
 		return listEntities(r, "Subscriptions", topic.Subscriptions())
 	}
 	return h.serveEntity(r, path)
+}
+
+// sync waits until what was changed will last.
+func (h *handler) sync() error {
+	if err := h.broker.Sync(); err != nil {
+		return fault{http.StatusInternalServerError, err.Error()}
+	}
+	return nil
 }
 
 func (h *handler) namespace(r *http.Request) reply {

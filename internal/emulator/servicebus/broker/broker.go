@@ -5,10 +5,13 @@
 // sequence numbers and hands them to its consumers; a topic holds scheduled messages only and passes
 // active ones on to its subscriptions, each of which is a queue of its own; queues and subscriptions have
 // a dead-letter queue beside them. One mutex guards it all, nothing blocks under it, and there is no
-// goroutine: every entity has one timer for the next thing due (a schedule, a lock, an expiry), and every
-// operation first brings its entity up to the present, so that a lock is lost and a message is there at
-// their exact instants however late the timer runs. Entities come and go at run time: a deleted one frees
-// its messages, tells whoever asked to be told, and refuses what is still tried on it.
+// goroutine but the one that writes a broker's file: every entity has one timer for the next thing due (a
+// schedule, a lock, an expiry), and every operation first brings its entity up to the present, so that a lock is
+// lost and a message is there at their exact instants however late the timer runs. Entities come and go at run
+// time: a deleted one frees its messages, tells whoever asked to be told, and refuses what is still tried on it.
+//
+// A broker from Open keeps its state in a file. Operations act at once all the same; whoever acknowledges one to a
+// client does so once WhenDurable says that it will last.
 //
 // Sequence numbers are kept when a scheduled message becomes active. The service gives it a new one then;
 // keeping it lets a caller cancel and peek by the number it was told.
@@ -42,6 +45,7 @@ type Broker struct {
 	now        time.Time          // of the operation under way, so that it sees one time only
 	closed     bool
 	violations Violations
+	journal    *journal // nil without a store
 }
 
 // Violations counts what a correct client never does. A fault such as a cut connection excuses it; without
@@ -56,21 +60,22 @@ type Violations struct {
 // New returns a broker with the entities of c. The error names every faulty setting.
 func New(c Config) (*Broker, error) {
 	b := &Broker{entities: make(map[string]*Entity)}
-	var faults []error
-	for _, q := range c.Queues {
-		faults = append(faults, b.CreateQueue(q))
-	}
-	for _, t := range c.Topics {
-		faults = append(faults, b.CreateTopic(t))
-	}
-	if err := errors.Join(faults...); err != nil {
+	if err := b.configure(c); err != nil {
 		return nil, err
 	}
 	return b, nil
 }
 
-// Close ends what happens by itself: afterwards only operations bring their entity up to the present.
+// Close ends what happens by itself: afterwards only operations bring their entity up to the present. A broker with a
+// store keeps what was done before and nothing from then on.
 func (b *Broker) Close() {
+	b.stopTimers()
+	if b.journal != nil {
+		b.journal.close(&b.mu)
+	}
+}
+
+func (b *Broker) stopTimers() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
@@ -105,7 +110,7 @@ func (b *Broker) Violations() Violations {
 }
 
 func (b *Broker) find(path string) (*Entity, error) {
-	if e := b.entities[strings.ToLower(strings.TrimPrefix(path, "/"))]; e != nil {
+	if e := b.entities[keyOfPath(strings.TrimPrefix(path, "/"))]; e != nil {
 		return e, nil
 	}
 	return nil, fmt.Errorf("%q: %w", path, ErrNotFound)

@@ -137,6 +137,7 @@ func (e *Entity) handOut(r *record, mode Mode) *Delivery {
 	r.lockedUntil = e.broker.now.Add(e.config.LockDuration)
 	e.locks[r.token] = r
 	e.schedule(r, r.lockedUntil)
+	e.noteRecord(r, false)
 	d.Token, d.LockedUntil = r.token, r.lockedUntil
 	return d
 }

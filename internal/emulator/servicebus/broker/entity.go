@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/list"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -142,6 +143,11 @@ func (e *Entity) MaxMessageSize() int {
 	return e.config.MaxMessageSize
 }
 
+// key is the path as the broker and the store know it.
+func (e *Entity) key() string { return keyOfPath(e.path) }
+
+func keyOfPath(path string) string { return strings.ToLower(path) }
+
 func (e *Entity) isDeadLetterQueue() bool { return e.kind == DeadLetterQueue }
 
 // Counts is how many messages an entity holds.
@@ -216,6 +222,8 @@ func (e *Entity) add(r *record) {
 	e.log = append(e.log, r)
 	e.counts[r.state]++
 	e.bytes += int64(r.message.Size)
+	e.noteEntity()
+	e.noteRecord(r, true)
 }
 
 // change moves r to another state.
@@ -223,6 +231,7 @@ func (e *Entity) change(r *record, s State) {
 	e.counts[r.state]--
 	r.state = s
 	e.counts[s]++
+	e.noteRecord(r, false)
 }
 
 // remove takes r out of the entity for good. Its message may be freed at once, its record when the log is compacted.
@@ -233,6 +242,7 @@ func (e *Entity) remove(r *record) {
 	e.bytes -= int64(r.message.Size)
 	r.message, r.properties, r.gone = nil, nil, true
 	e.gone++
+	e.noteRecord(r, false)
 	e.compact()
 }
 

@@ -49,12 +49,15 @@ func (h *history[K, V]) remember(k K, v V, at time.Time) {
 	h.order = append(h.order, event[K]{k, at})
 }
 
-func (h *history[K, V]) forgetOldest() {
-	delete(h.values, h.order[h.next].key)
+func (h *history[K, V]) forgetOldest() V {
+	key := h.order[h.next].key
+	v := h.values[key]
+	delete(h.values, key)
 	h.next++
 	if h.next > len(h.order)/2 {
 		h.shrink()
 	}
+	return v
 }
 
 // shrink copies what is left: neither a map nor a slice gives memory back by itself.

@@ -107,6 +107,7 @@ func (e *Entity) Update(c QueueConfig) error {
 		e.deadLetter.config.LockDuration = e.config.LockDuration
 	}
 	e.updatedAt = e.broker.now
+	e.noteEntity()
 	return nil
 }
 
@@ -142,27 +143,62 @@ func (e *Entity) Subscriptions() []*Entity {
 	return slices.SortedFunc(slices.Values(e.subscriptions), func(x, y *Entity) int { return strings.Compare(x.path, y.path) })
 }
 
+// configure creates the entities of c that are not there.
+func (b *Broker) configure(c Config) error {
+	known := maps.Clone(b.entities)
+	var faults []error
+	for _, q := range c.Queues {
+		if known[keyOfPath(q.Name)] != nil {
+			faults = append(faults, q.check())
+		} else {
+			faults = append(faults, b.CreateQueue(q))
+		}
+	}
+	for _, t := range c.Topics {
+		topic := known[keyOfPath(t.Name)]
+		if topic == nil {
+			faults = append(faults, b.CreateTopic(t))
+			continue
+		}
+		faults = append(faults, t.check())
+		for _, s := range t.Subscriptions {
+			if topic.kind == Topic && known[keyOfPath(t.Name+subscriptionsInfix+s.Name)] == nil {
+				faults = append(faults, b.CreateSubscription(t.Name, s))
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
 // add files new entities, all or none, with their dead-letter queues. faulty is what is wrong with their settings.
 func (b *Broker) add(faulty error, entities ...*Entity) error {
 	b.tick()
 	all := []error{faulty}
-	added := make(map[string]*Entity)
+	added := make(map[string]bool)
 	for _, e := range entities {
-		key := strings.ToLower(e.path)
-		if b.entities[key] != nil || added[key] != nil {
+		if key := e.key(); b.entities[key] != nil || added[key] {
 			all = append(all, fmt.Errorf("%s: %w", e.path, ErrExists))
-		}
-		e.createdAt, e.updatedAt = b.now, b.now
-		added[key] = e
-		if e.deadLetter != nil {
-			added[strings.ToLower(e.deadLetter.path)] = e.deadLetter
+		} else {
+			added[key] = true
 		}
 	}
 	if err := errors.Join(all...); err != nil {
 		return err
 	}
-	maps.Copy(b.entities, added)
+	for _, e := range entities {
+		e.createdAt, e.updatedAt = b.now, b.now
+		b.file(e)
+		e.noteEntity()
+	}
 	return nil
+}
+
+// file makes an entity and its dead-letter queue found by their paths.
+func (b *Broker) file(e *Entity) {
+	b.entities[e.key()] = e
+	if e.deadLetter != nil {
+		b.entities[e.deadLetter.key()] = e.deadLetter
+	}
 }
 
 // remove takes out the entity and returns whom to tell.
@@ -195,7 +231,8 @@ func (e *Entity) end() (tell []func()) {
 		below = append(below, e.deadLetter)
 	}
 	e.deleted, e.onDelete, e.subscriptions, e.contents = true, nil, nil, newContents()
-	delete(e.broker.entities, strings.ToLower(e.path))
+	delete(e.broker.entities, e.key())
+	e.noteEnd()
 	for _, x := range below {
 		tell = append(tell, x.end()...)
 	}

@@ -64,5 +64,6 @@ func (e *Entity) changeRules(name string, change func(i int) error) error {
 	if err := change(i); err != nil {
 		return fmt.Errorf("rule %q of %s: %w", name, e.path, err)
 	}
+	e.noteEntity()
 	return nil
 }

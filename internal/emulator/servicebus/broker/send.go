@@ -127,6 +127,7 @@ func (e *Entity) rememberAccepted(id string, number int64) {
 		return
 	}
 	e.accepted.remember(id, number, e.broker.now)
+	e.noteAccepted(number, acceptance{id, e.broker.now})
 	e.wakeBy(e.broker.now.Add(window))
 }
 
@@ -136,7 +137,7 @@ func (e *Entity) forgetAccepted() {
 		if !ok || oldest.Add(e.config.DuplicateDetectionWindow).After(e.broker.now) {
 			return
 		}
-		e.accepted.forgetOldest()
+		e.noteForgotten(e.accepted.forgetOldest())
 	}
 }
 

@@ -115,6 +115,7 @@ func (e *Entity) endLock(r *record, end lockEnd) {
 	delete(e.locks, r.token)
 	e.agenda.remove(r)
 	r.token, r.lockedUntil = Token{}, time.Time{}
+	e.noteRecord(r, false)
 }
 
 // deliveryFailed counts a delivery that was abandoned or whose lock expired. A dead-letter queue does not count.

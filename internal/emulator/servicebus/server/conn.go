@@ -163,3 +163,17 @@ func (c *conn) execute(op operation, run func() error, answer func(error)) {
 	}
 	answer(err)
 }
+
+// executeDurably is execute for what may change the broker: the client is told once the change will last. The reader
+// does not wait for that, so that the operations of one connection share commits; answer may be called by another
+// goroutine and must not touch what is the reader's.
+func (c *conn) executeDurably(op operation, run func() error, answer func(error)) {
+	c.execute(op, run, func(err error) {
+		c.server.options.Broker.WhenDurable(func(lost error) {
+			if err == nil {
+				err = lost
+			}
+			answer(err)
+		})
+	})
+}

@@ -68,7 +68,7 @@ func (s *session) accept(l *link, d *inbound) {
 		return
 	}
 	entity := l.node.entity
-	s.conn.execute(operation{name: "send", entity: entity.Path()}, func() error {
+	s.conn.executeDurably(operation{name: "send", entity: entity.Path()}, func() error {
 		messages, err := parseDelivery(d)
 		if err != nil {
 			return err

@@ -36,7 +36,7 @@ func (s *session) serveRequest(l *link, d *inbound) {
 		return
 	}
 	var resp response
-	s.conn.execute(operation{name: req.operation, entity: l.node.path}, func() error {
+	s.conn.executeDurably(operation{name: req.operation, entity: l.node.path}, func() error {
 		if l.node.cbs {
 			resp, err = s.conn.serveCBS(req)
 		} else {

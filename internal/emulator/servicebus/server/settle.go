@@ -51,7 +51,7 @@ func (s *session) settle(id uint32, d *amqp.Disposition) {
 		}
 		op.entity = delivery.link.out.entity.Path()
 	}
-	s.conn.execute(op, func() error {
+	s.conn.executeDurably(op, func() error {
 		if !known {
 			return broker.ErrLockLost
 		}
