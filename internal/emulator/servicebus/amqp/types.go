@@ -104,6 +104,7 @@ func (e *Error) Error() string { return string(e.Condition) + ": " + e.Descripti
 
 // Error conditions of the standard and of Service Bus.
 const (
+	CondDetachForced     Symbol = "amqp:link:detach-forced"
 	CondDecodeError      Symbol = "amqp:decode-error"
 	CondFramingError     Symbol = "amqp:connection:framing-error"
 	CondInternalError    Symbol = "amqp:internal-error"

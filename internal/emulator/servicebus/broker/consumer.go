@@ -20,7 +20,7 @@ type Consumer struct {
 
 // Consume adds a consumer without credit. deliver is called under the broker's lock, in the goroutine of
 // whoever made the message available or asked for it: it must only queue the delivery, block on nothing
-// and call nothing of this package. When the entity is deleted the consumer gets no more, see OnDelete. Errors
+// and call nothing of this package. When the entity is deleted the consumer gets no more, see OnClose. Errors
 // are ErrNotAllowed and ErrNotFound.
 func (e *Entity) Consume(mode Mode, deliver func(*Delivery)) (*Consumer, error) {
 	if !e.CanReceive() {

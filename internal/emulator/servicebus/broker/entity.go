@@ -38,9 +38,9 @@ type Entity struct {
 	rules         []Rule      // of a subscription
 
 	createdAt, updatedAt time.Time
-	accessedAt           time.Time // last send or wish to receive, zero before the first
+	accessedAt           time.Time // last send or wish to receive; before the first zero, of a subscription createdAt
 	deleted              bool
-	onDelete             map[*func()]bool
+	onClose              map[*func(deleted bool)]bool
 
 	contents
 }
@@ -68,7 +68,7 @@ type contents struct {
 type record struct {
 	message        *Message
 	number         int64 // sequence number
-	originalNumber int64 // in the entity that the sender sent to
+	originalNumber int64 // in the entity that the sender sent to, 0 in that one
 	state          State
 	gone           bool
 
@@ -91,7 +91,7 @@ func newEntity(b *Broker, kind Kind, c QueueConfig) *Entity {
 		kind:     kind,
 		path:     c.Name,
 		config:   c,
-		onDelete: make(map[*func()]bool),
+		onClose:  make(map[*func(bool)]bool),
 		contents: newContents(),
 	}
 }
@@ -216,9 +216,6 @@ func (e *Entity) size() int64 {
 func (e *Entity) add(r *record) {
 	e.lastNumber++
 	r.number = e.lastNumber
-	if r.originalNumber == 0 {
-		r.originalNumber = r.number
-	}
 	e.log = append(e.log, r)
 	e.counts[r.state]++
 	e.bytes += int64(r.message.Size)

@@ -22,7 +22,7 @@ type Description struct {
 	Counts        Counts
 
 	CreatedAt, UpdatedAt time.Time
-	AccessedAt           time.Time // last send or wish to receive, zero before the first
+	AccessedAt           time.Time // last send or wish to receive; before the first zero, of a subscription CreatedAt
 }
 
 // CreateQueue adds a queue. The error is ErrExists, or names every faulty setting.
@@ -66,21 +66,22 @@ func (b *Broker) CreateSubscription(topic string, c SubscriptionConfig) error {
 func (b *Broker) Delete(path string) error {
 	tell, err := b.remove(path)
 	for _, f := range tell {
-		f()
+		f(true)
 	}
 	return err
 }
 
-// OnDelete has f called when the entity is deleted, at once if it has been: in the goroutine of whoever
-// deletes, without the broker's lock. stop undoes that; a call that is under way may outlast it.
-func (e *Entity) OnDelete(f func()) (stop func()) {
+// OnClose has f called when the service closes the links of the entity: when it is updated, and when it is deleted, at
+// once if it has been. f runs in the goroutine of whoever does that, without the broker's lock. stop undoes OnClose; a
+// call that is under way may outlast it.
+func (e *Entity) OnClose(f func(deleted bool)) (stop func()) {
 	if !e.watch(&f) {
-		f()
+		f(true)
 	}
 	return func() {
 		e.broker.mu.Lock()
 		defer e.broker.mu.Unlock()
-		delete(e.onDelete, &f)
+		delete(e.onClose, &f)
 	}
 }
 
@@ -88,27 +89,11 @@ func (e *Entity) OnDelete(f func()) (stop func()) {
 // holds for locks, messages and failed deliveries from now on. Errors are ErrNotFound, ErrNotAllowed for a
 // dead-letter queue and where duplicate detection would be switched, or name every faulty setting.
 func (e *Entity) Update(c QueueConfig) error {
-	e.enter()
-	defer e.leave()
-	switch {
-	case e.deleted:
-		return e.alive()
-	case e.kind == DeadLetterQueue:
-		return fmt.Errorf("update %s, update the entity that it belongs to: %w", e.path, ErrNotAllowed)
-	case (c.DuplicateDetectionWindow > 0) != (e.config.DuplicateDetectionWindow > 0):
-		return fmt.Errorf("%s %q: duplicate detection is switched on or off at creation only: %w", e.kind, e.path, ErrNotAllowed)
+	tell, err := e.update(c)
+	for _, f := range tell {
+		f(false)
 	}
-	if err := faults(e.kind.String(), e.path, c.checkSettings()...); err != nil {
-		return err
-	}
-	c.Name = e.config.Name
-	e.config = c.withDefaults()
-	if e.deadLetter != nil {
-		e.deadLetter.config.LockDuration = e.config.LockDuration
-	}
-	e.updatedAt = e.broker.now
-	e.noteEntity()
-	return nil
+	return err
 }
 
 // Describe describes the entity.
@@ -141,6 +126,31 @@ func (e *Entity) Subscriptions() []*Entity {
 	e.enter()
 	defer e.leave()
 	return slices.SortedFunc(slices.Values(e.subscriptions), func(x, y *Entity) int { return strings.Compare(x.path, y.path) })
+}
+
+// update returns whom to tell.
+func (e *Entity) update(c QueueConfig) (tell []func(deleted bool), err error) {
+	e.enter()
+	defer e.leave()
+	switch {
+	case e.deleted:
+		return nil, e.alive()
+	case e.kind == DeadLetterQueue:
+		return nil, fmt.Errorf("update %s, update the entity that it belongs to: %w", e.path, ErrNotAllowed)
+	case (c.DuplicateDetectionWindow > 0) != (e.config.DuplicateDetectionWindow > 0):
+		return nil, fmt.Errorf("%s %q: duplicate detection is switched on or off at creation only: %w", e.kind, e.path, ErrNotAllowed)
+	}
+	if err := faults(e.kind.String(), e.path, c.checkSettings()...); err != nil {
+		return nil, err
+	}
+	c.Name = e.config.Name
+	e.config = c.withDefaults()
+	if e.deadLetter != nil {
+		e.deadLetter.config.LockDuration = e.config.LockDuration
+	}
+	e.updatedAt = e.broker.now
+	e.noteEntity()
+	return e.watchers(), nil
 }
 
 // configure creates the entities of c that are not there.
@@ -187,6 +197,9 @@ func (b *Broker) add(faulty error, entities ...*Entity) error {
 	}
 	for _, e := range entities {
 		e.createdAt, e.updatedAt = b.now, b.now
+		if e.kind == Subscription {
+			e.accessedAt = b.now
+		}
 		b.file(e)
 		e.noteEntity()
 	}
@@ -202,7 +215,7 @@ func (b *Broker) file(e *Entity) {
 }
 
 // remove takes out the entity and returns whom to tell.
-func (b *Broker) remove(path string) (tell []func(), err error) {
+func (b *Broker) remove(path string) (tell []func(deleted bool), err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e, err := b.find(path)
@@ -219,18 +232,16 @@ func (b *Broker) remove(path string) (tell []func(), err error) {
 }
 
 // end empties e and what is below it, and returns whom to tell.
-func (e *Entity) end() (tell []func()) {
+func (e *Entity) end() (tell []func(deleted bool)) {
 	if e.timer != nil {
 		e.timer.Stop()
 	}
-	for f := range e.onDelete {
-		tell = append(tell, *f)
-	}
+	tell = e.watchers()
 	below := e.subscriptions
 	if e.deadLetter != nil {
 		below = append(below, e.deadLetter)
 	}
-	e.deleted, e.onDelete, e.subscriptions, e.contents = true, nil, nil, newContents()
+	e.deleted, e.onClose, e.subscriptions, e.contents = true, nil, nil, newContents()
 	delete(e.broker.entities, e.key())
 	e.noteEnd()
 	for _, x := range below {
@@ -240,14 +251,21 @@ func (e *Entity) end() (tell []func()) {
 }
 
 // watch reports whether e was still there to be watched.
-func (e *Entity) watch(f *func()) bool {
+func (e *Entity) watch(f *func(bool)) bool {
 	e.broker.mu.Lock()
 	defer e.broker.mu.Unlock()
 	if e.deleted {
 		return false
 	}
-	e.onDelete[f] = true
+	e.onClose[f] = true
 	return true
+}
+
+func (e *Entity) watchers() (all []func(deleted bool)) {
+	for f := range e.onClose {
+		all = append(all, *f)
+	}
+	return all
 }
 
 // alive is ErrNotFound once e was deleted.

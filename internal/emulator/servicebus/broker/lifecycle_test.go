@@ -201,7 +201,7 @@ func TestDeleteRefuses(t *testing.T) {
 	}
 }
 
-func TestOnDelete(t *testing.T) {
+func TestOnClose(t *testing.T) {
 	config := broker.Config{Topics: []broker.TopicConfig{{Name: "t", Subscriptions: []broker.SubscriptionConfig{{Name: "a"}, {Name: "b"}}}}}
 	tests := []struct {
 		delete string
@@ -217,11 +217,11 @@ func TestOnDelete(t *testing.T) {
 			var told []string
 			for _, path := range []string{"t", "t/Subscriptions/a", "t/Subscriptions/a/$DeadLetterQueue", "t/Subscriptions/b"} {
 				e := entity(t, b, path)
-				e.OnDelete(func() {
+				e.OnClose(func(bool) {
 					told = append(told, path)
 					e.Counts() // the broker may be called
 				})
-				stop := e.OnDelete(func() { t.Errorf("%s: told in spite of stop", path) })
+				stop := e.OnClose(func(bool) { t.Errorf("%s: told in spite of stop", path) })
 				stop()
 			}
 			gone := entity(t, b, test.delete)
@@ -231,7 +231,7 @@ func TestOnDelete(t *testing.T) {
 				t.Errorf("told (-want +got):\n%s", diff)
 			}
 			late := false
-			gone.OnDelete(func() { late = true })()
+			gone.OnClose(func(deleted bool) { late = deleted })()
 			if !late {
 				t.Error("who asks after the deletion is not told")
 			}
@@ -276,7 +276,7 @@ func TestDescribe(t *testing.T) {
 				Kind: broker.Subscription, Path: "t/Subscriptions/a", Name: "a",
 				Config: broker.QueueConfig{Name: "t/Subscriptions/a", LockDuration: time.Minute, DefaultMessageTTL: 2 * time.Hour, MaxDeliveryCount: 4, MaxMessageSize: 256 << 10},
 				Rules:  []broker.Rule{{Name: "$Default"}},
-				Counts: broker.Counts{Active: 1, Bytes: 1}, CreatedAt: start, UpdatedAt: start.Add(time.Minute),
+				Counts: broker.Counts{Active: 1, Bytes: 1}, CreatedAt: start, UpdatedAt: start.Add(time.Minute), AccessedAt: start,
 			},
 		}
 		if diff := cmp.Diff(want, []broker.Description{topic.Describe(), subs[0].Describe()}); diff != "" {

@@ -56,7 +56,7 @@ type Delivery struct {
 	Message *Message
 
 	SequenceNumber         int64
-	EnqueuedSequenceNumber int64 // the number in the entity that the sender sent to
+	EnqueuedSequenceNumber int64 // the number in the entity that the sender sent to, 0 in that one
 
 	EnqueuedTime time.Time // when it became active; while it is scheduled, when it was sent (unverified)
 	LockedUntil  time.Time // zero unless this delivery holds the lock

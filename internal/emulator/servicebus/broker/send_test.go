@@ -22,12 +22,11 @@ func TestMessagesAreNumberedAndDeliveredInOrder(t *testing.T) {
 		}
 		got := receive(t, q)
 		want := &broker.Delivery{
-			Message:                message,
-			SequenceNumber:         1,
-			EnqueuedSequenceNumber: 1,
-			EnqueuedTime:           time.Now().UTC().Round(0),
-			LockedUntil:            time.Now().Add(lockDuration).UTC().Round(0),
-			Token:                  got.Token,
+			Message:        message,
+			SequenceNumber: 1,
+			EnqueuedTime:   time.Now().UTC().Round(0),
+			LockedUntil:    time.Now().Add(lockDuration).UTC().Round(0),
+			Token:          got.Token,
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("delivery (-want +got):\n%s", diff)
@@ -63,11 +62,10 @@ func TestScheduledMessage(t *testing.T) {
 			t.Fatalf("a day later delivered %v, want due and too as well", ids)
 		}
 		want := &broker.Delivery{
-			Message:                &broker.Message{ID: "due", ScheduledFor: due, TTL: time.Minute},
-			SequenceNumber:         2,
-			EnqueuedSequenceNumber: 2,
-			EnqueuedTime:           due,
-			ExpiresAt:              due.Add(time.Minute),
+			Message:        &broker.Message{ID: "due", ScheduledFor: due, TTL: time.Minute},
+			SequenceNumber: 2,
+			EnqueuedTime:   due,
+			ExpiresAt:      due.Add(time.Minute),
 		}
 		if diff := cmp.Diff(want, box.got()[2]); diff != "" {
 			t.Errorf("delivery (-want +got):\n%s", diff)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"time"
@@ -152,7 +153,7 @@ func (e *Entity) moveToDeadLetter(r *record, reason, description string, propert
 	}
 	dead := &record{
 		message:        r.message,
-		originalNumber: r.originalNumber,
+		originalNumber: cmp.Or(r.originalNumber, r.number),
 		enqueuedAt:     r.enqueuedAt,
 		deliveries:     r.deliveries,
 		properties:     merged(merged(r.properties, properties), why),

@@ -55,3 +55,47 @@ func TestDeletingAnEntityDetachesItsLinks(t *testing.T) {
 		}
 	})
 }
+
+// The clients get on by themselves, and what they hold stays locked.
+func TestUpdatingAnEntityDetachesItsLinks(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *emulator, client *azservicebus.Client) {
+		s, r := newSender(t, client, "queue"), newReceiver(t, client, "queue", nil)
+		queue, err := e.broker.Entity("queue")
+		if err != nil {
+			t.Fatal(err)
+		}
+		update := func() {
+			t.Helper()
+			if err := queue.Update(broker.QueueConfig{LockDuration: lockDuration, MaxDeliveryCount: 3}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		send(t, s, text("1"))
+		held := receive(t, r)
+		blocked := make(chan error, 1)
+		go func() {
+			_, err := r.ReceiveMessages(t.Context(), 1, nil)
+			blocked <- err
+		}()
+		synctest.Wait()
+		update()
+		// The SDK ends a receive without messages and without an error: it will attach again.
+		if err := <-blocked; err != nil {
+			t.Errorf("the receive that was under way: %v", err)
+		}
+		send(t, s, text("2"))
+		complete(t, r, receive(t, r))
+		update()
+		peeked, err := r.PeekMessages(t.Context(), 2, nil)
+		if err != nil || describe(peeked) != "1:1 " {
+			t.Errorf("peeked %q, %v; want the message that is held", describe(peeked), err)
+		}
+		update()
+		complete(t, r, held)
+		if n := e.Connections(); n != 1 {
+			t.Errorf("%d connections, want the one", n)
+		}
+		wantCounts(t, e, "queue", broker.Counts{})
+	})
+}

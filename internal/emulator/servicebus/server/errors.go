@@ -12,13 +12,16 @@ import (
 var reported = []struct {
 	err       error
 	condition amqp.Symbol
+	words     string // of the service, before the broker's: logs are searched for them
 }{
-	{broker.ErrLockLost, amqp.CondMessageLockLost},
-	{broker.ErrMessageNotFound, amqp.CondMessageNotFound},
-	{broker.ErrNotFound, amqp.CondNotFound},
-	{broker.ErrNotAllowed, amqp.CondNotAllowed},
-	{broker.ErrFull, amqp.CondResourceLimit},
+	{broker.ErrLockLost, amqp.CondMessageLockLost, lockLost},
+	{broker.ErrMessageNotFound, amqp.CondMessageNotFound, ""},
+	{broker.ErrNotFound, amqp.CondNotFound, ""},
+	{broker.ErrNotAllowed, amqp.CondNotAllowed, ""},
+	{broker.ErrFull, amqp.CondResourceLimit, ""},
 }
+
+const lockLost = "The lock supplied is invalid. Either the lock expired, or the message has already been removed from the queue. "
 
 // asError is what a client is told of an error.
 func asError(err error) *amqp.Error {
@@ -27,7 +30,7 @@ func asError(err error) *amqp.Error {
 	}
 	for _, r := range reported {
 		if errors.Is(err, r.err) {
-			return &amqp.Error{Condition: r.condition, Description: err.Error()}
+			return &amqp.Error{Condition: r.condition, Description: r.words + err.Error()}
 		}
 	}
 	return &amqp.Error{Condition: amqp.CondInternalError, Description: err.Error()}

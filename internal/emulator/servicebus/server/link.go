@@ -32,7 +32,7 @@ type link struct {
 	handle  uint32
 	node    node
 	target  string // address of the target; a reply-to may name it
-	unwatch func() // forgets to be told of the entity's deletion; nil without an entity
+	unwatch func() // forgets to be told of the entity's update or deletion; nil without an entity
 	in      *incoming
 	out     *outgoing
 
@@ -72,6 +72,9 @@ func (l *link) open(a *amqp.Attach) error {
 		return err
 	}
 	clientSends := a.Role == amqp.RoleSender
+	if l.node.cbs && l.session.conn.hasCBS(clientSends) {
+		return amqp.Errorf(amqp.CondNotAllowed, "A link to the connection's $cbs node has already been opened; use that one or detach it first.")
+	}
 	if l.node.entity == nil || l.node.management {
 		if clientSends {
 			l.in = &incoming{credit: linkCredit, maxSize: maxRequestSize}
@@ -84,6 +87,19 @@ func (l *link) open(a *amqp.Attach) error {
 		return l.openSender()
 	}
 	return l.openReceiver(a)
+}
+
+// hasCBS reports whether a link to $cbs in this direction is open: the service allows a connection one.
+func (c *conn) hasCBS(clientSends bool) bool {
+	for _, s := range c.sessions {
+		for _, l := range s.links {
+			sameWay := clientSends && l.in != nil || !clientSends && l.out != nil
+			if l.node.cbs && sameWay && !s.ended && !l.detached.Load() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (l *link) openSender() error {
@@ -153,13 +169,17 @@ func (l *link) refuse(a *amqp.Attach, err *amqp.Error) {
 	l.session.post(&amqp.Detach{Handle: l.handle, Closed: true, Error: err})
 }
 
-// watch detaches the link when its entity is deleted. It must follow answer: an attach comes before its detach.
+// watch detaches the link when its entity is updated or deleted. It must follow answer: an attach comes before its detach.
 func (l *link) watch() {
 	if l.node.entity == nil {
 		return
 	}
-	l.unwatch = l.node.entity.OnDelete(func() {
-		l.fail(amqp.Errorf(amqp.CondNotFound, "The messaging entity '%s' was deleted.", l.node.path))
+	l.unwatch = l.node.entity.OnClose(func(deleted bool) {
+		if deleted {
+			l.fail(amqp.Errorf(amqp.CondNotFound, "The messaging entity '%s' was deleted.", l.node.path))
+		} else {
+			l.fail(amqp.Errorf(amqp.CondDetachForced, "The link '%s' is force detached: '%s' was updated.", l.name, l.node.path))
+		}
 	})
 }
 

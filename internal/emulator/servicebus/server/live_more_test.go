@@ -187,7 +187,12 @@ func TestLiveFinalErrors(t *testing.T) {
 		"renew a lock that never was": {func(ctx context.Context, c *azservicebus.Client) error {
 			r, err := c.NewReceiverForQueue("queue", nil)
 			return errors.Join(err, r.RenewMessageLock(ctx, &azservicebus.ReceivedMessage{}, nil))
-		}, func(t *testing.T, err error) { wantCode(t, err, azservicebus.CodeLockLost) }},
+		}, func(t *testing.T, err error) {
+			wantCode(t, err, azservicebus.CodeLockLost)
+			if words := "status code 410 and description: The lock supplied is invalid."; err == nil || !strings.Contains(err.Error(), words) {
+				t.Errorf("error is %v, want %q in it", err, words)
+			}
+		}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -338,7 +343,7 @@ func TestLiveTopicMadeByAdmin(t *testing.T) {
 			t.Fatalf("GetTopicRuntimeProperties: %+v, %v", topic, err)
 		}
 		subscription, err := a.GetSubscriptionRuntimeProperties(t.Context(), "news", "good", nil)
-		if err != nil || subscription.ActiveMessageCount != 0 {
+		if err != nil || subscription.ActiveMessageCount != 0 || subscription.AccessedAt.IsZero() {
 			t.Fatalf("GetSubscriptionRuntimeProperties: %+v, %v", subscription, err)
 		}
 		send(t, s, good)

@@ -250,10 +250,11 @@ func TestLiveBodies(t *testing.T) {
 func TestLiveUnusedSectionsSurvive(t *testing.T) {
 	inBubble(t, func(t *testing.T, _ *emulator, client *azservicebus.Client) {
 		sent := &azservicebus.AMQPAnnotatedMessage{
-			Header:             &azservicebus.AMQPAnnotatedMessageHeader{Priority: 100, Durable: true},
-			MessageAnnotations: map[any]any{"x-opt-mine": "annotation"},
-			Footer:             map[any]any{"x-opt-mine": "footer"},
-			Body:               azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{[]byte("x")}},
+			Header:              &azservicebus.AMQPAnnotatedMessageHeader{Priority: 100, Durable: true},
+			DeliveryAnnotations: map[any]any{"x-opt-mine": "delivery annotation"},
+			MessageAnnotations:  map[any]any{"x-opt-mine": "annotation"},
+			Footer:              map[any]any{"x-opt-mine": "footer"},
+			Body:                azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{[]byte("x")}},
 		}
 		if err := newSender(t, client, "queue").SendAMQPAnnotatedMessage(t.Context(), sent, nil); err != nil {
 			t.Fatal(err)
@@ -267,8 +268,18 @@ func TestLiveUnusedSectionsSurvive(t *testing.T) {
 		if diff := cmp.Diff(sent.Footer, got.Footer); diff != "" {
 			t.Errorf("footer (-sent +received):\n%s", diff)
 		}
-		if got.MessageAnnotations["x-opt-mine"] != "annotation" {
-			t.Errorf("annotations are %v", got.MessageAnnotations)
+		sent.MessageAnnotations["x-opt-enqueued-time"] = *m.EnqueuedTime
+		sent.MessageAnnotations["x-opt-locked-until"] = *m.LockedUntil
+		sent.MessageAnnotations["x-opt-sequence-number"] = int64(1)
+		if diff := cmp.Diff(sent.MessageAnnotations, got.MessageAnnotations); diff != "" {
+			t.Errorf("annotations (-sent and the broker's +received):\n%s", diff)
+		}
+		sent.DeliveryAnnotations["x-opt-lock-token"] = goamqp.UUID(m.LockToken)
+		if diff := cmp.Diff(sent.DeliveryAnnotations, got.DeliveryAnnotations); diff != "" {
+			t.Errorf("delivery annotations (-sent and lock token +received):\n%s", diff)
+		}
+		if m.MessageID == "" {
+			t.Error("no message id, want one of the service's")
 		}
 		complete(t, r, m)
 	})
@@ -295,6 +306,14 @@ func TestLiveNullAnnotations(t *testing.T) {
 			t.Errorf("the broker's annotations are missing: %+v", m)
 		}
 		complete(t, r, m)
+		for _, name := range []string{"x-opt-scheduled-enqueue-time", "x-opt-message-state", "x-opt-enqueue-sequence-number"} {
+			err := newSender(t, client, "queue").SendAMQPAnnotatedMessage(t.Context(), &azservicebus.AMQPAnnotatedMessage{
+				MessageAnnotations: map[any]any{name: nil},
+			}, nil)
+			if err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s is null: error %v, want one that names it", name, err)
+			}
+		}
 	})
 }
 

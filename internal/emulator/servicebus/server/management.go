@@ -126,7 +126,7 @@ func receiveDeferred(e *broker.Entity, body amqp.Map) (response, error) {
 	}
 	messages := make(amqp.List, len(deliveries))
 	for i, d := range deliveries {
-		entry := amqp.Map{{Key: "message", Value: encodeDelivery(nil, d, deferredView)}}
+		entry := amqp.Map{{Key: "message", Value: encodeDelivery(nil, d, receiveView)}}
 		if mode == broker.PeekLock {
 			entry = append(entry, amqp.Entry{Key: "lock-token", Value: amqp.UUID(d.Token)})
 		}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/hex"
 	"maps"
 	"slices"
@@ -33,6 +34,9 @@ var brokerAnnotations = []string{
 	string(annotationLockedUntil), string(annotationState), string(annotationDeadLetterFrom),
 }
 
+// neverNull are the annotations with which the service refuses a message if they are null; the condition is unverified.
+var neverNull = []string{annotationScheduledFor, string(annotationState), string(annotationEnqueuedNumber)}
+
 // newMessage decodes a message as sent. The broker keeps the decoded message as
 // its content; the sections that are the sender's stay byte for byte.
 func newMessage(b []byte) (*broker.Message, error) {
@@ -44,8 +48,16 @@ func newMessage(b []byte) (*broker.Message, error) {
 	if m.Header != nil && m.Header.TTL != nil {
 		result.TTL = time.Duration(*m.Header.TTL) * time.Millisecond
 	}
+	for _, e := range m.Annotations {
+		if key, _ := amqp.Text(e.Key); e.Value == nil && slices.Contains(neverNull, key) {
+			return nil, amqp.Errorf(amqp.CondNotAllowed, "the annotation %s is null; leave it out", key)
+		}
+	}
 	result.ScheduledFor, _ = m.Annotations.Get(annotationScheduledFor).(time.Time)
-	m.DeliveryAnnotations = nil
+	m.DeliveryAnnotations = slices.DeleteFunc(m.DeliveryAnnotations, func(e amqp.Entry) bool {
+		key, _ := amqp.Text(e.Key)
+		return key == string(annotationLockToken)
+	})
 	m.Annotations = slices.DeleteFunc(m.Annotations, func(e amqp.Entry) bool {
 		key, _ := amqp.Text(e.Key)
 		return slices.Contains(brokerAnnotations, key)
@@ -94,9 +106,8 @@ func propertiesOf(m amqp.Map) map[string]any {
 type view int
 
 const (
-	peekView     view = iota // nothing
-	receiveView              // until when it is locked; the token is the delivery tag
-	deferredView             // also the token, as there is no tag
+	peekView    view = iota // nothing
+	receiveView             // until when it is locked, and the token
 )
 
 // encodeDelivery appends the encoding of a message with what the broker knows
@@ -106,21 +117,22 @@ func encodeDelivery(b []byte, d *broker.Delivery, v view) []byte {
 	m.Header = deliveryHeader(m.Header, d)
 	m.Annotations = append(slices.Clip(m.Annotations),
 		amqp.Entry{Key: annotationSequenceNumber, Value: d.SequenceNumber},
-		amqp.Entry{Key: annotationEnqueuedNumber, Value: d.EnqueuedSequenceNumber},
-		amqp.Entry{Key: annotationEnqueuedTime, Value: d.EnqueuedTime},
-		amqp.Entry{Key: annotationState, Value: int32(d.State)})
+		amqp.Entry{Key: annotationEnqueuedTime, Value: d.EnqueuedTime})
+	if d.EnqueuedSequenceNumber != 0 {
+		m.Annotations = append(m.Annotations, amqp.Entry{Key: annotationEnqueuedNumber, Value: d.EnqueuedSequenceNumber})
+	}
+	if v == peekView || d.State != broker.Active {
+		m.Annotations = append(m.Annotations, amqp.Entry{Key: annotationState, Value: int32(d.State)})
+	}
 	if d.DeadLetterSource != "" {
 		m.Annotations = append(m.Annotations, amqp.Entry{Key: annotationDeadLetterFrom, Value: d.DeadLetterSource})
 	}
 	if v != peekView && !d.LockedUntil.IsZero() {
 		m.Annotations = append(m.Annotations, amqp.Entry{Key: annotationLockedUntil, Value: d.LockedUntil})
-		if v == deferredView {
-			m.DeliveryAnnotations = amqp.Map{{Key: annotationLockToken, Value: amqp.UUID(d.Token)}}
-		}
+		m.DeliveryAnnotations = append(slices.Clip(m.DeliveryAnnotations), amqp.Entry{Key: annotationLockToken, Value: amqp.UUID(d.Token)})
 	}
-	if m.Properties == nil {
-		// The Azure SDK for Go reads the delivery count only beside a properties section.
-		m.Properties = &amqp.Properties{}
+	if d.Message.ID == "" {
+		assignID(&m, cmp.Or(d.EnqueuedSequenceNumber, d.SequenceNumber))
 	}
 	if len(d.Properties) > 0 {
 		m.ApplicationProperties = mergeProperties(m.ApplicationProperties, d.Properties)
@@ -131,6 +143,17 @@ func encodeDelivery(b []byte, d *broker.Delivery, v view) []byte {
 		return b
 	}
 	return encoded
+}
+
+// assignID gives a message without an id one, as the service does; its form is unverified. The number is that of the first entity
+// it was in, so that it stays the same, and duplicate detection, which came before, knows nothing of it.
+func assignID(m *amqp.Message, number int64) {
+	p := amqp.Properties{}
+	if m.Properties != nil {
+		p = *m.Properties
+	}
+	p.MessageID = strconv.FormatInt(number, 10)
+	m.Properties, m.Raw.Properties = &p, nil
 }
 
 func deliveryHeader(sent *amqp.Header, d *broker.Delivery) *amqp.Header {
