@@ -26,7 +26,7 @@ func (e *Entity) catchUp() {
 			e.endLock(r, lockExpired)
 			e.deliveryFailed(r)
 		case r.state == Scheduled:
-			e.activate(r)
+			e.enqueue(r)
 		default:
 			e.expire(r)
 		}

@@ -13,8 +13,8 @@
 // A broker from Open keeps its state in a file. Operations act at once all the same; whoever acknowledges one to a
 // client does so once WhenDurable says that it will last.
 //
-// Sequence numbers are kept when a scheduled message becomes active. The service gives it a new one then;
-// keeping it lets a caller cancel and peek by the number it was told.
+// A scheduled message gets a new sequence number when it becomes active, as the service documents: it stands behind what was
+// there before it, and the number that its sender was told cancels it no more.
 package broker
 
 import (

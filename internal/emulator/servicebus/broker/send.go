@@ -75,6 +75,15 @@ func (e *Entity) accept(m *Message) int64 {
 	return r.number
 }
 
+// enqueue puts a scheduled message behind those that are there already, under a new sequence number: the one that the sender was
+// told cancels it only until now.
+func (e *Entity) enqueue(scheduled *record) {
+	r := &record{message: scheduled.message, state: Scheduled}
+	e.remove(scheduled)
+	e.add(r)
+	e.activate(r)
+}
+
 // activate makes a message active that was just sent, or scheduled until now. Its life begins here.
 func (e *Entity) activate(r *record) {
 	if e.kind == Topic {
