@@ -88,7 +88,7 @@ func schedule(e *broker.Entity, body amqp.Map) (response, error) {
 		if !isBinary {
 			return response{}, amqp.Errorf(amqp.CondArgumentError, "entry %d of messages has no message (binary)", i)
 		}
-		if len(encoded) > e.MaxMessageSize() {
+		if len(encoded) > e.MaxMessageSize() { // the condition is unverified
 			return response{}, amqp.Errorf(amqp.CondMessageTooLarge, "The message is larger than the limit of %d bytes.", e.MaxMessageSize())
 		}
 		var err error
@@ -168,6 +168,7 @@ func updateDisposition(e *broker.Entity, body amqp.Map) (response, error) {
 }
 
 func refuseSession(e *broker.Entity, _ amqp.Map) (response, error) {
+	// That it is this condition on an entity without sessions is unverified.
 	return response{}, amqp.Errorf(amqp.CondSessionLockLost, "%q does not have sessions", e.Path())
 }
 

@@ -69,7 +69,7 @@ func newMessage(b []byte) (*broker.Message, error) {
 			SessionID: p.GroupID, ReplyToSessionID: p.ReplyToGroupID, ContentType: string(p.ContentType),
 		}
 	}
-	if n := utf8.RuneCountInString(result.ID); n > maxMessageID {
+	if n := utf8.RuneCountInString(result.ID); n > maxMessageID { // the condition is unverified
 		return nil, amqp.Errorf(amqp.CondNotAllowed, "a message id of %d characters, at most %d are allowed", n, maxMessageID)
 	}
 	result.Fields.Properties = propertiesOf(m.ApplicationProperties)
