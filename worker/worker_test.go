@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -455,11 +456,10 @@ func TestBytesOfStrangers(t *testing.T) {
 	header := func(name, value string, status int) func(*options) {
 		return func(o *options) {
 			o.overHTTP = func(rt http.RoundTripper) http.RoundTripper {
-				first := true
+				var done atomic.Bool
 				return roundTrip(func(req *http.Request) (*http.Response, error) {
 					resp, err := rt.RoundTrip(req)
-					if err == nil && first && strings.HasSuffix(req.URL.Path, "c0") {
-						first = false
+					if err == nil && strings.HasSuffix(req.URL.Path, "c0") && !done.Swap(true) {
 						resp.StatusCode, resp.Status = status, http.StatusText(status)
 						resp.Header.Set(name, value)
 					}
@@ -521,11 +521,11 @@ func TestNever(t *testing.T) {
 func TestAttemptsAreSent(t *testing.T) {
 	inVirtualTime(t, seed(""), func(t *testing.T, s *system) {
 		s.Identity.FailNext(5, http.StatusInternalServerError)
-		refused := 5
+		var tried atomic.Int64
 		r := s.work(func(o *options) {
 			o.overHTTP = func(rt http.RoundTripper) http.RoundTripper {
 				return roundTrip(func(req *http.Request) (*http.Response, error) {
-					if refused--; refused >= 0 {
+					if tried.Add(1) <= 5 {
 						return nil, errors.New("connection refused")
 					}
 					return rt.RoundTrip(req)
