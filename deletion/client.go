@@ -258,9 +258,6 @@ func cause(ctx context.Context) error {
 
 func found(c armkeyvault.MHSMPrivateEndpointConnection) Connection {
 	var out Connection
-	if c.Etag != nil {
-		out.ETag = *c.Etag
-	}
 	if p := c.Properties; p != nil {
 		if p.PrivateEndpoint != nil && p.PrivateEndpoint.ID != nil {
 			out.Endpoint = *p.PrivateEndpoint.ID

@@ -190,8 +190,8 @@ func TestRead(t *testing.T) {
 		answer goldenAnswer
 		want   Outcome
 	}{
-		{"a connection", content(200, full), Outcome{Kind: Present, Found: Connection{`W/"1"`, "Approved", endpoint}}},
-		{"a state that is not documented", content(200, strings.Replace(full, "Approved", "Dreaming", 1)), Outcome{Kind: Present, Found: Connection{`W/"1"`, "Dreaming", endpoint}}},
+		{"a connection", content(200, full), Outcome{Kind: Present, Found: Connection{"Approved", endpoint}}},
+		{"a state that is not documented", content(200, strings.Replace(full, "Approved", "Dreaming", 1)), Outcome{Kind: Present, Found: Connection{"Dreaming", endpoint}}},
 		{"the sample response, which tells little", content(200, sampleResponse), Outcome{Kind: Present}},
 		{"nothing in it", content(200, `{}`), Outcome{Kind: Present}},
 		{"not there", refused(404, "ResourceNotFound"), Outcome{Kind: Absent, Code: "ResourceNotFound"}},

@@ -76,16 +76,8 @@ func (e EndpointID) String() string {
 	return resourceID(e.SubscriptionID, e.ResourceGroup, endpointType, e.Name)
 }
 
-// Key is the id in the one spelling used for comparing and deriving ids, because ARM answers in whatever case it likes.
-func (c ConnectionID) Key() string { return strings.ToLower(c.String()) }
-
-// Key is the id in the one spelling used for comparing.
-func (p PoolID) Key() string { return strings.ToLower(p.String()) }
-
-// Equal tells whether both name the same endpoint; case does not count.
-func (e EndpointID) Equal(other EndpointID) bool {
-	return equalFold(e.String(), other.String())
-}
+// SameID tells whether two ARM ids name the same resource. Case does not count, because ARM answers in whatever case it likes.
+func SameID(a, b string) bool { return equalFold(a, b) }
 
 // path is the connection's place in a URL. The names were checked, so escaping only concerns letters beyond ASCII.
 func (c ConnectionID) path() string {

@@ -57,7 +57,6 @@ const (
 
 // A Connection is what ARM says of a private endpoint connection.
 type Connection struct {
-	ETag     string
 	Status   string // the link's state: a LinkStatus, or a word Azure has not documented yet
 	Endpoint string // ARM id of the private endpoint, in ARM's spelling
 }

@@ -127,7 +127,7 @@ func examine(t task, out deletion.Outcome, now time.Time, p Policy) End {
 		}
 	}
 	for _, endpoint := range wantedEndpoints(t) {
-		if !strings.EqualFold(endpoint, found.Endpoint) {
+		if !deletion.SameID(endpoint, found.Endpoint) {
 			e := reached(EndEndpointMismatch, out, now)
 			e.Expected, e.Found = endpoint, orNone(found.Endpoint)
 			return e

@@ -10,8 +10,8 @@ import (
 	"hsmsweep/queue"
 )
 
-// handle takes one delivery one step further. Whatever happens, it returns within seconds and leaves the request either
-// ended, or parked, or in the queue as it was.
+// handle takes one delivery one step further. It waits for nothing but ARM's answer, which has a time-out, and leaves the request
+// either ended, or parked, or in the queue as it was.
 func (w *Worker) handle(ctx context.Context, d *queue.Delivery) {
 	ctx, release := w.queue.Hold(ctx, d)
 	defer release()
