@@ -14,7 +14,7 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
-	at     time.Time // when it came: a Retry-After date is relative to it
+	at     time.Time // when it came, by its sender's clock: a Retry-After date is relative to it
 }
 
 // A question is what ARM was asked.

@@ -74,7 +74,7 @@ func NewClient(o Options) (*Client, error) {
 			PerCallPolicies:  []policy.Policy{c.trust},
 			PerRetryPolicies: []policy.Policy{policyFunc(countSent)},
 			Transport: &http.Client{
-				Transport:     o.Transport,
+				Transport:     bounded{o.Transport},
 				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			},
 		},
@@ -137,18 +137,18 @@ func (c *Client) Poll(ctx context.Context, id ConnectionID, op Operation) (Outco
 func (c *Client) Read(ctx context.Context, id ConnectionID) (Outcome, error) {
 	client, err := armkeyvault.NewMHSMPrivateEndpointConnectionsClient(id.Pool.SubscriptionID, c.credential, c.keyvault)
 	if err != nil {
-		return unavailable(err), nil
+		return unavailable(err, 0), nil
 	}
 	asked, sent, cancel := exchange(ctx)
 	defer cancel()
 	var raw *http.Response
 	got, err := client.Get(policy.WithCaptureResponse(asked, &raw), id.Pool.ResourceGroup, id.Pool.Name, id.Name, nil)
 	if raw == nil {
-		return unavailable(err).sent(sent), cause(ctx)
+		return unavailable(err, int(sent.Load())), cause(ctx)
 	}
 	out := classify(askRead, read(raw)).sent(sent)
 	if out.Kind == Present && err != nil {
-		return unavailable(fmt.Errorf("the connection cannot be read: %w", err)).sent(sent), nil
+		return unavailable(fmt.Errorf("the connection cannot be read: %w", err), int(sent.Load())), nil
 	}
 	out.Found = found(got.MHSMPrivateEndpointConnection)
 	return out, nil
@@ -197,7 +197,7 @@ func (c *Client) ask(ctx context.Context, method, u string, q question) (Outcome
 		if _, ok := errors.AsType[untrustedError](err); ok {
 			return Outcome{Kind: Untrusted, Code: CodeUntrusted, Message: err.Error()}, nil
 		}
-		return unavailable(err).sent(sent), cause(ctx)
+		return unavailable(err, int(sent.Load())), cause(ctx)
 	}
 	return classify(q, read(resp)).sent(sent), nil
 }
@@ -233,19 +233,40 @@ func (o Outcome) sent(n *atomic.Int64) Outcome {
 // read takes the answer off the wire; azcore has downloaded the body already.
 func read(resp *http.Response) answer {
 	body, _ := runtime.Payload(resp) // an unreadable body is an empty one: the status still counts
-	return answer{status: resp.StatusCode, header: resp.Header, body: body, at: time.Now()}
+	return answer{status: resp.StatusCode, header: resp.Header, body: body, at: answeredAt(resp.Header, time.Now())}
 }
 
-// unavailable is the outcome of a question without an answer: the network, a time-out, or no token.
-func unavailable(err error) Outcome {
+// answeredAt is when an answer came, by its sender's clock where that and this machine's differ by more than clocks do.
+func answeredAt(h http.Header, now time.Time) time.Time {
+	if date, err := http.ParseTime(h.Get("Date")); err == nil && date.Sub(now).Abs() > 3*time.Second {
+		return date
+	}
+	return now
+}
+
+// bounded keeps an answer from filling the memory of a process that has other requests in hand. ARM's are a thousandth of this.
+type bounded struct{ http.RoundTripper }
+
+const longestAnswer = 4 << 20 // bytes
+
+func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(req)
+	if err == nil {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, longestAnswer)
+	}
+	return resp, err
+}
+
+// unavailable is the outcome of a question without an answer: the network, a time-out, or no token. It went out so many times.
+func unavailable(err error, sent int) Outcome {
 	code := "NoAnswer"
 	if _, ok := errors.AsType[interface {
 		error
 		NonRetriable()
-	}](err); ok {
+	}](err); ok && sent == 0 {
 		code = "NoToken"
 	}
-	return Outcome{Kind: Unavailable, Code: code, Message: cut(err.Error(), 500)}
+	return Outcome{Kind: Unavailable, Sent: sent, Code: code, Message: cut(err.Error(), 500)}
 }
 
 // cause is why the caller's context ended, nil while it has not.

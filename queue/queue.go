@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -13,8 +12,6 @@ import (
 )
 
 const (
-	// sendTimeout bounds one send, the SDK's own retries and a reconnection (3 to 5 s) included.
-	sendTimeout = 15 * time.Second
 	// settleTimeout bounds one try to settle. It is short because a lock is held meanwhile, and because settling over a
 	// link that is gone only ever times out. It outlasts the SDK's pause before its second try, 3.2 to 5.2 s: settling over a
 	// link does not heed the client's RetryOptions.
@@ -24,109 +21,86 @@ const (
 // ErrLockLost says that a message's lock ran out: somebody else has the message now.
 var ErrLockLost = errors.New("the message's lock is lost")
 
-// receiver and sender are the SDK methods that are called.
-type receiver interface {
-	ReceiveMessages(context.Context, int, *azservicebus.ReceiveMessagesOptions) ([]*azservicebus.ReceivedMessage, error)
-	RenewMessageLock(context.Context, *azservicebus.ReceivedMessage, *azservicebus.RenewMessageLockOptions) error
-	CompleteMessage(context.Context, *azservicebus.ReceivedMessage, *azservicebus.CompleteMessageOptions) error
-	AbandonMessage(context.Context, *azservicebus.ReceivedMessage, *azservicebus.AbandonMessageOptions) error
-	DeadLetterMessage(context.Context, *azservicebus.ReceivedMessage, *azservicebus.DeadLetterOptions) error
-	Close(context.Context) error
-}
-
-type sender interface {
-	SendMessage(context.Context, *azservicebus.Message, *azservicebus.SendMessageOptions) error
-	NewMessageBatch(context.Context, *azservicebus.MessageBatchOptions) (*azservicebus.MessageBatch, error)
-	Close(context.Context) error
-}
-
 // A Queue is the request queue together with the entity for events.
 type Queue struct {
-	receiver receiver
-	settler  receiver // never receives, so its link has no credit: for lock tokens whose own link is gone
-	requests sender
-	events   sender
-	log      *slog.Logger
+	dial             Dial
+	name, eventsName string
+	log              *slog.Logger
+	clock            clock
 
-	mu       sync.Mutex
-	link     int            // the receiving link's number; a new one with each that was lost, or ended
-	settling sync.WaitGroup // over the receiving link
+	mu          sync.Mutex
+	now         *links
+	stopReceive context.CancelFunc // of the Receive that waits
+	link        int                // the receiving link's number; a new one with each that was lost, or ended
+	newest      int64              // the highest sequence number that was received
+	settling    sync.WaitGroup     // over the receiving link
+	closing     sync.WaitGroup     // of connections that were given up
 }
 
-// Open makes the links' clients; nothing is dialled before Connect or the first call.
-func Open(client *azservicebus.Client, queue, events string, log *slog.Logger) (*Queue, error) {
-	r, err := client.NewReceiverForQueue(queue, nil)
-	if err != nil {
-		return nil, err
-	}
-	settler, err := client.NewReceiverForQueue(queue, nil)
-	if err != nil {
-		return nil, err
-	}
-	requests, err := client.NewSender(queue, nil)
-	if err != nil {
-		return nil, err
-	}
-	toEvents, err := client.NewSender(events, nil)
-	if err != nil {
-		return nil, err
-	}
-	return &Queue{receiver: r, settler: settler, requests: requests, events: toEvents, log: log}, nil
-}
-
-// Connect opens both sending links, one after the other, so that a wrong name or a missing right shows before the first
-// message is taken.
-func (q *Queue) Connect(ctx context.Context) error {
-	if _, err := q.requests.NewMessageBatch(ctx, nil); err != nil {
-		return fmt.Errorf("the request queue: %w", err)
-	}
-	if _, err := q.events.NewMessageBatch(ctx, nil); err != nil {
-		return fmt.Errorf("the entity for events: %w", err)
-	}
-	return nil
-}
-
-// StopReceiving ends the receiving link and with it the credit that the broker has on it. A message that came for that
-// credit during a drain would be released by the SDK, come back for the next credit, and burn its delivery count. What is in
-// hand is settled by lock token from now on.
-func (q *Queue) StopReceiving(ctx context.Context) error {
-	q.linkEnded()
-	q.settling.Wait() // an answer that the link owes would be lost with it
-	return q.receiver.Close(ctx)
-}
-
-// Close ends the links. What is still locked stays so until its lock runs out: settle before.
-func (q *Queue) Close(ctx context.Context) error {
-	return errors.Join(q.receiver.Close(ctx), q.settler.Close(ctx), q.requests.Close(ctx), q.events.Close(ctx))
+// Open makes the links' clients; nothing is dialled before Connect or the first call. The Queue owns the client; Close ends it.
+func Open(dial Dial, queue, events string, log *slog.Logger) (*Queue, error) {
+	q := &Queue{dial: dial, name: queue, eventsName: events, log: log}
+	var err error
+	q.now, err = q.newLinks()
+	return q, err
 }
 
 // A Delivery is a message under a lock.
 type Delivery struct {
 	*azservicebus.ReceivedMessage
-	link int // the receiving link it came over; see Queue.link
+	link     int       // the receiving link it came over; see Queue.link
+	received time.Time // by this machine's clock, whose running alone counts from then on
+	broker   time.Time // the same instant by the broker's clock
 }
+
+// Now is the time by the broker's clock, as far as its messages show it. Everything that is written on a message, and
+// whatever is compared with that, goes by this clock: a machine whose own is wrong, or jumps, does no harm.
+func (d *Delivery) Now() time.Time { return d.broker.Add(time.Since(d.received)) }
+
+// left is what is left of the lock.
+func (d *Delivery) left(until *time.Time) time.Duration { return until.Sub(d.Now()) }
 
 // Receive waits for messages and returns at most n of them. None and no error means that the link was lost; the next call
 // opens a new one.
 func (q *Queue) Receive(ctx context.Context, n int) ([]*Delivery, error) {
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
 	q.mu.Lock()
-	link := q.link
+	link, receiver := q.link, q.now.receiver
+	q.stopReceive = stop
 	q.mu.Unlock()
-	messages, err := q.receiver.ReceiveMessages(ctx, n, &azservicebus.ReceiveMessagesOptions{
+	messages, err := receiver.ReceiveMessages(waiting, n, &azservicebus.ReceiveMessagesOptions{
 		// The SDK waits this long for more after the first. Longer only adds latency: the next call takes the rest.
 		TimeAfterFirstMessage: time.Millisecond,
 	})
-	if len(messages) == 0 && ctx.Err() == nil {
+	switch {
+	case len(messages) > 0 || ctx.Err() != nil:
+	case waiting.Err() != nil: // Reconnect
+		err = nil
+	default:
 		q.linkEnded()
 	}
 	deliveries := make([]*Delivery, len(messages))
 	for i, m := range messages {
-		deliveries[i] = &Delivery{m, link}
+		deliveries[i] = q.delivery(m, link)
 	}
 	return deliveries, err
 }
 
+func (q *Queue) delivery(m *azservicebus.ReceivedMessage, link int) *Delivery {
+	now := time.Now()
+	d := &Delivery{ReceivedMessage: m, link: link, received: now, broker: now}
+	if m.EnqueuedTime != nil && m.LockedUntil != nil {
+		d.broker = q.clock.at(now, *m.EnqueuedTime, *m.LockedUntil)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.newest = max(q.newest, *m.SequenceNumber)
+	return d
+}
+
 func (q *Queue) linkEnded() {
+	q.clock.forget() // a link also ends when the queue's settings were changed
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.link++
@@ -137,7 +111,7 @@ func (q *Queue) linkEnded() {
 func (q *Queue) Hold(ctx context.Context, d *Delivery) (held context.Context, release func()) {
 	held, cancel := context.WithCancelCause(ctx)
 	ended := make(chan struct{})
-	timer := time.AfterFunc(time.Until(*d.LockedUntil)/2, func() {
+	timer := time.AfterFunc(d.left(d.LockedUntil)/2, func() {
 		defer close(ended)
 		q.renew(held, cancel, d)
 	})
@@ -154,10 +128,10 @@ func (q *Queue) renew(ctx context.Context, cancel context.CancelCauseFunc, d *De
 	lock := byToken(d)
 	lock.LockedUntil = d.LockedUntil
 	for {
-		asked, stop := context.WithDeadline(ctx, *lock.LockedUntil)
-		err := q.settler.RenewMessageLock(asked, lock, nil)
+		asked, stop := context.WithTimeout(ctx, d.left(lock.LockedUntil))
+		err := q.links().settler.RenewMessageLock(asked, lock, nil)
 		stop()
-		left := time.Until(*lock.LockedUntil)
+		left := d.left(lock.LockedUntil)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -181,24 +155,17 @@ func (q *Queue) Send(ctx context.Context, m *azservicebus.Message, at time.Time)
 	if !at.IsZero() {
 		m.ScheduledEnqueueTime = to.Ptr(at.UTC().Add(time.Millisecond - 1).Truncate(time.Millisecond))
 	}
-	return send(ctx, q.requests, m)
+	return q.links().requests.send(ctx, m)
 }
 
 // Publish sends an event.
 func (q *Queue) Publish(ctx context.Context, m *azservicebus.Message) error {
-	return send(ctx, q.events, m)
-}
-
-// send is not cancelled by the step's context: at a drain, what was decided is still carried out, within its own time.
-func send(ctx context.Context, s sender, m *azservicebus.Message) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
-	defer cancel()
-	return s.SendMessage(ctx, m, nil)
+	return q.links().events.send(ctx, m)
 }
 
 // Fits tells whether the request queue takes a message of this size. The limit is the broker's own.
 func (q *Queue) Fits(ctx context.Context, m *azservicebus.Message) (bool, error) {
-	batch, err := q.requests.NewMessageBatch(ctx, nil)
+	batch, err := q.links().requests.batch(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -225,9 +225,9 @@ func TestConnect(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inVirtualTime(t, func(t *testing.T, s *system) {
-				client := s.dial()
-				defer client.Close(context.Background())
-				err := s.open(client, c.requests, c.events).Connect(t.Context())
+				q := s.open(c.requests, c.events)
+				defer q.Close(context.Background())
+				err := q.Connect(t.Context())
 				if c.want == "" && err != nil {
 					t.Errorf("connecting: %v", err)
 				}
@@ -276,9 +276,8 @@ func TestClose(t *testing.T) {
 		<-time.After(lock)
 		synctest.Wait()
 
-		client := s.dial()
-		defer client.Close(context.Background())
-		other := &system{Queue: s.open(client, requests, events), t: t}
+		other := &system{Queue: s.open(requests, events), t: t}
+		defer other.Close(context.Background())
 		if again := other.take(); again.DeliveryCount != 2 {
 			t.Errorf("delivery %d, want the second", again.DeliveryCount)
 		}

@@ -19,7 +19,7 @@ type settling struct {
 
 var settlings = []settling{
 	{"complete", func(s *system, ctx context.Context, d *queue.Delivery) error { return s.Complete(ctx, d) }, broker.Counts{}},
-	{"abandon", func(s *system, ctx context.Context, d *queue.Delivery) error { return s.Abandon(ctx, d) }, broker.Counts{Active: 1}},
+	{"abandon", func(s *system, ctx context.Context, d *queue.Delivery) error { return s.GiveBack(ctx, d) }, broker.Counts{Active: 1}},
 	{"dead-letter", func(s *system, ctx context.Context, d *queue.Delivery) error {
 		return s.DeadLetter(ctx, d, "ScopeLocked", "A person must remove the lock.")
 	}, broker.Counts{DeadLetter: 1}},

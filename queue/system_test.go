@@ -50,13 +50,10 @@ func inVirtualTime(t *testing.T, test func(*testing.T, *system)) {
 		s := &system{t: t, broker: b, server: server.New(server.Options{Broker: b}), pipe: emulator.NewPipe()}
 		served := make(chan error)
 		go func() { served <- s.server.Serve(s.pipe) }()
-		client := s.dial()
-		s.Queue = s.open(client, requests, events)
+		s.Queue = s.open(requests, events)
 
 		t.Cleanup(func() { // also after t.Fatal: a bubble ends only when everything in it has
-			if err := client.Close(context.Background()); err != nil {
-				t.Errorf("closing the client: %v", err)
-			}
+			_ = s.Close(context.Background()) // what a test has cut says no goodbye
 			if err := s.server.Close(); err != nil {
 				t.Errorf("closing the emulator: %v", err)
 			}
@@ -93,9 +90,9 @@ func (s *system) dial() *azservicebus.Client {
 	return client
 }
 
-func (s *system) open(client *azservicebus.Client, requests, events string) *queue.Queue {
+func (s *system) open(requests, events string) *queue.Queue {
 	s.t.Helper()
-	q, err := queue.Open(client, requests, events, slog.New(slog.NewTextHandler(&s.logged, nil)))
+	q, err := queue.Open(func() (*azservicebus.Client, error) { return s.dial(), nil }, requests, events, slog.New(slog.NewTextHandler(&s.logged, nil)))
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 
@@ -24,7 +23,7 @@ func (w *Worker) apply(ctx context.Context, t task, v Verdict) Verdict {
 		return giveBack(queue.ErrLockLost) // somebody else has the message; an effect now could only be a second one
 	}
 	if v.Cause != nil {
-		return settled(v, w.queue.Abandon(ctx, t.delivery))
+		return settled(v, w.queue.GiveBack(ctx, t.delivery))
 	}
 	if v.End != nil {
 		v = w.publish(ctx, t, v)
@@ -32,10 +31,11 @@ func (w *Worker) apply(ctx context.Context, t task, v Verdict) Verdict {
 	switch {
 	case v.End == nil:
 		if err := w.schedule(ctx, t, v); err != nil { // 1
-			// Not abandoned: a broker that takes no successor would bring the message back at once and burn its delivery
-			// count. The rest of the lock is the only wait there is now.
-			return giveBack(fmt.Errorf("the successor could not be scheduled: %w", err))
+			w.stall.failed(err)
+			v = giveBack(fmt.Errorf("the successor could not be scheduled: %w", err))
+			return settled(v, w.queue.GiveBack(ctx, t.delivery))
 		}
+		w.stall.over()
 		return settled(v, w.queue.Complete(ctx, t.delivery)) // 3
 	case v.End.failed():
 		return settled(v, w.queue.DeadLetter(ctx, t.delivery, v.End.Code, v.End.Message)) // 3
@@ -59,7 +59,7 @@ func (w *Worker) publish(ctx context.Context, t task, v Verdict) Verdict {
 	next := v.Next
 	next.End = v.End
 	next.Setbacks++
-	return park(next, time.Now().Add(w.policy.Backoff(next.Setbacks)), WaitPublish)
+	return park(next, t.now().Add(w.policy.Backoff(next.Setbacks)), WaitPublish)
 }
 
 func (w *Worker) schedule(ctx context.Context, t task, v Verdict) error {
@@ -97,7 +97,7 @@ func (w *Worker) successor(ctx context.Context, t task, a Attempt) (*azservicebu
 	}
 	for name, value := range d.ApplicationProperties {
 		switch name {
-		case "DeadLetterReason", "DeadLetterErrorDescription": // of an earlier life
+		case "DeadLetterReason", "DeadLetterErrorDescription", queue.GivenBackProperty: // of this message, or of an earlier life
 		default:
 			m.ApplicationProperties[name] = value
 		}

@@ -21,6 +21,9 @@ const attemptProperty = "hsmsweep-attempt"
 
 const attemptVersion = 1
 
+// mostCounted is beyond what a request can do in a lifetime.
+const mostCounted = 1 << 30
+
 // An Attempt is all that is known of a request between two hops. Whatever must be bounded is bounded by what stands here:
 // the broker's delivery count begins anew with each successor and only counts crashes.
 type Attempt struct {
@@ -42,6 +45,7 @@ type Attempt struct {
 
 	Setbacks    int       `json:"setbacks,omitzero"` // steps in a row without progress: the exponent of the delay
 	Panics      int       `json:"panics,omitzero"`
+	Failures    int       `json:"failures,omitzero"` // deliveries of earlier messages that nobody settled, since the last step that came through
 	DeniedSince time.Time `json:"deniedSince,omitzero"`
 	LastError   string    `json:"lastError,omitzero"` // for the event of a request that times out
 }
@@ -100,7 +104,7 @@ func decodeAttempt(text string) (Attempt, error) {
 	switch {
 	case a.Version != attemptVersion:
 		return Attempt{}, fmt.Errorf("property %s has version %d, this worker knows %d", attemptProperty, a.Version, attemptVersion)
-	case a.Hop < 1 || a.Deletes < 0 || a.Polls < 0 || a.Setbacks < 0 || a.Panics < 0:
+	case a.Hop < 1 || min(a.Deletes, a.Polls, a.Setbacks, a.Panics, a.Failures) < 0 || max(a.Hop, a.Deletes, a.Polls, a.Setbacks, a.Panics, a.Failures) > mostCounted:
 		return Attempt{}, fmt.Errorf("property %s has counts that no worker writes", attemptProperty)
 	case a.RequestID == "" || a.Lineage == "" || utf8.RuneCountInString(a.Lineage) > 101:
 		return Attempt{}, fmt.Errorf("property %s names no request", attemptProperty)

@@ -12,6 +12,9 @@ import (
 // deniedFor is how long a missing right is taken for one that is still spreading.
 const deniedFor = 15 * time.Minute
 
+// suspectAfter is after how many deliveries that nobody settled a message is kept apart from others.
+const suspectAfter = 2
+
 // longestPanics is after how many panics a request is taken for their cause.
 const longestPanics = 3
 
@@ -36,9 +39,13 @@ func admit(t task, now time.Time, p Policy) (Verdict, bool) {
 	switch {
 	case a.End != nil:
 		return end(a, *a.End), true
-	case t.deliveries > p.MaxDeliveries:
-		return end(a, End{Outcome: EndFailed, At: now, Code: CodeTooManyDeliveries, Message: fmt.Sprintf(
-			"the message was delivered %d times and no worker survived or finished it; it was not tried again", t.deliveries-1)}), true
+	case a.Failures+t.failures >= p.MaxDeliveries:
+		return end(a, tooManyDeliveries(a.Failures+t.failures, now)), true
+	case t.failures >= suspectAfter:
+		// Back into the queue, to be tried at a time of its own: what kills the process takes others that are in hand along, and
+		// they must not run out of deliveries with it.
+		a.Failures += t.failures
+		return park(a, later(a.Due, now.Add(p.Backoff(a.Failures))), WaitRedelivered), true
 	case t.fault != nil:
 		return end(a, End{Outcome: EndInvalid, At: now, Code: t.fault.code, Message: t.fault.message}), true
 	case !inScope(t.request.Connection.Pool, p.AllowScopes):
@@ -55,6 +62,7 @@ func admit(t task, now time.Time, p Policy) (Verdict, bool) {
 // decide says what an answer of ARM means for the request. It is pure.
 func decide(t task, out deletion.Outcome, now time.Time, p Policy) Verdict {
 	a := t.attempt
+	a.Failures = 0 // whoever died of this message, this process did not
 	if out.Kind != deletion.Denied {
 		a.DeniedSince = time.Time{}
 	}
@@ -178,6 +186,11 @@ func wait(a Attempt, d time.Duration, why Reason, now time.Time) Verdict {
 		return end(a, timedOut(a, now))
 	}
 	return park(a, now.Add(d), why)
+}
+
+func tooManyDeliveries(failures int, now time.Time) End {
+	return End{Outcome: EndFailed, At: now, Code: CodeTooManyDeliveries, Message: fmt.Sprintf(
+		"the message was delivered %d times and no worker survived or finished it; it was not tried again", failures)}
 }
 
 func timedOut(a Attempt, now time.Time) End {

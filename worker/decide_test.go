@@ -148,8 +148,12 @@ func TestAdmit(t *testing.T) {
 		policy func(*Policy)
 	}{
 		{"a new request", fresh(), nil},
-		{"a message nobody could finish", with(fresh(), func(t *task) { t.deliveries = 9 }), nil},
-		{"its last delivery", with(fresh(), func(t *task) { t.deliveries = 8 }), nil},
+		{"a message nobody could finish", with(fresh(), func(t *task) { t.deliveries, t.failures = 9, 8 }), nil},
+		{"its last delivery", with(fresh(), func(t *task) { t.attempt.Failures, t.deliveries, t.failures = 6, 2, 1 }), nil},
+		{"one delivery too many", with(fresh(), func(t *task) { t.attempt.Failures, t.deliveries, t.failures = 6, 3, 2 }), nil},
+		{"two processes died of it, or near it", with(fresh(), func(t *task) { t.deliveries, t.failures = 3, 2 }), nil},
+		{"the same, of a poll that is not due", with(polling(), func(t *task) { t.failures, t.attempt.Due = 2, noon.Add(time.Hour) }), nil},
+		{"given back eight times on purpose", with(fresh(), func(t *task) { t.deliveries = 9 }), nil},
 		{"a body that is no request", with(fresh(), func(t *task) { t.fault = &fault{CodeInvalidRequest, "statuss: no such field"} }), nil},
 		{"outside the allowed scope", fresh(), func(p *Policy) { p.AllowScopes = []deletion.Scope{outside} }},
 		{"not before tomorrow", with(fresh(), func(t *task) { t.attempt.Due, t.attempt.Why = noon.Add(20*time.Hour), WaitNotBefore }), nil},

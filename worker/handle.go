@@ -19,7 +19,7 @@ func (w *Worker) handle(ctx context.Context, d *queue.Delivery) {
 	// message comes back when its lock has run out, and is given up after --max-deliveries.
 	defer w.survive(ctx, d)
 
-	t := w.take(d, time.Now())
+	t := w.take(d, d.Now())
 	ctx, span := w.startSpan(ctx, t)
 	defer span.End()
 
@@ -46,18 +46,24 @@ func (w *Worker) step(ctx context.Context, t task) (v Verdict, did exchange) {
 	defer func() {
 		if p := recover(); p != nil {
 			w.log.ErrorContext(ctx, "a step panicked", "requestId", t.attempt.RequestID, "panic", p, "stack", stack())
-			v = panicked(t, fmt.Sprint(p), time.Now(), w.policy)
+			v = panicked(t, fmt.Sprint(p), t.now(), w.policy)
 		}
 	}()
-	if v, ok := admit(t, time.Now(), w.policy); ok {
-		return v, did
+	v, decided := admit(t, t.now(), w.policy)
+	if v.End == nil { // it may have to wait, now or after ARM's answer
+		if v, ok := w.tooLarge(ctx, t); ok {
+			return v, did
+		}
 	}
-	if v, ok := w.tooLarge(ctx, t); ok {
+	switch {
+	case decided && t.attempt.End != nil && v.End.gone():
+		return w.confirm(ctx, t, v)
+	case decided:
 		return v, did
 	}
 	subscription := strings.ToLower(t.request.Connection.Pool.SubscriptionID)
-	if shut := w.gate.closedFor(subscription, time.Now()); shut > 0 {
-		return park(t.attempt, time.Now().Add(w.policy.Spread(shut)), WaitThrottle), did
+	if shut := w.gate.closedFor(subscription, t.now()); shut > 0 {
+		return park(t.attempt, t.now().Add(w.policy.Spread(shut)), WaitThrottle), did
 	}
 
 	did, err := w.ask(ctx, &t)
@@ -65,7 +71,7 @@ func (w *Worker) step(ctx context.Context, t task) (v Verdict, did exchange) {
 		return giveBack(err), did
 	}
 	w.health.answered(did.outcome)
-	v = decide(t, did.outcome, time.Now(), w.policy)
+	v = decide(t, did.outcome, t.now(), w.policy)
 	if did.outcome.Kind == deletion.Throttled && !v.Until.IsZero() {
 		w.gate.close(subscription, v.Until)
 	}
@@ -87,13 +93,29 @@ func (w *Worker) ask(ctx context.Context, t *task) (exchange, error) {
 		}
 		a.Endpoint = out.Found.Endpoint
 	}
-	began := time.Now().UTC()
+	began := t.now().UTC()
 	out, err := w.arm.Start(ctx, id)
 	a.Deletes += out.Sent
 	if out.Sent > 0 && a.StartedAt.IsZero() {
 		a.StartedAt = began
 	}
 	return exchange{"DELETE", out}, err
+}
+
+// confirm looks before an end that was written down is told: a connection that is there is not said to be gone. It may have been
+// created again since, or the state on the message may be forged; neither is for this program to delete, or to tell apart.
+func (w *Worker) confirm(ctx context.Context, t task, v Verdict) (Verdict, exchange) {
+	out, err := w.arm.Read(ctx, t.request.Connection)
+	did := exchange{"read", out}
+	switch {
+	case err != nil:
+		return giveBack(err), did
+	case out.Kind == deletion.Present:
+		return end(t.attempt, End{Outcome: EndFailed, At: t.now(), Code: CodeStillPresent, Message: fmt.Sprintf(
+			"the connection was noted as %s at %s, before that could be told, and is there now: it was created again, or the note is forged; send a new request if it is to go",
+			v.End.Outcome, v.End.At.UTC().Format(time.RFC3339))}), did
+	}
+	return v, did
 }
 
 const (
@@ -106,7 +128,7 @@ const (
 // tooLarge finds out, before anything is done, whether the message would still fit into the queue with its Attempt.
 func (w *Worker) tooLarge(ctx context.Context, t task) (Verdict, bool) {
 	refused := func(what string, size int) (Verdict, bool) {
-		return end(t.attempt, End{Outcome: EndInvalid, At: time.Now(), Code: CodeRequestTooLarge, Message: fmt.Sprintf(
+		return end(t.attempt, End{Outcome: EndInvalid, At: t.now(), Code: CodeRequestTooLarge, Message: fmt.Sprintf(
 			"the message's %s of %d bytes would not fit into the queue again with its state beside it; send less around the request", what, size)}), true
 	}
 	properties := propertySize(t.delivery.ApplicationProperties)

@@ -22,11 +22,15 @@ import (
 type task struct {
 	delivery   *queue.Delivery
 	deliveries int // of this message, this one included
+	failures   int // of those before this one: nobody settled them
 	request    deletion.Request
 	attempt    Attempt
 	fault      *fault            // the request cannot be carried out; request then holds what could be read
 	trace      map[string]string // traceparent and tracestate as they came
 }
+
+// now is the time by the broker's clock.
+func (t task) now() time.Time { return t.delivery.Now() }
 
 // A fault is what is wrong with a message, as its author is told.
 type fault struct{ code, message string }
@@ -60,7 +64,7 @@ func idOf(id string) string {
 
 // take understands a delivery. It never fails: what cannot be understood is a task with a fault.
 func (w *Worker) take(d *queue.Delivery, now time.Time) task {
-	t := task{delivery: d, deliveries: int(d.DeliveryCount), trace: traceOf(d.ApplicationProperties)}
+	t := task{delivery: d, deliveries: int(d.DeliveryCount), failures: d.Failures(), trace: traceOf(d.ApplicationProperties)}
 	e, err := open(d.Body, d.ApplicationProperties)
 	if err == nil {
 		t.request, err = e.request()
@@ -73,6 +77,8 @@ func (w *Worker) take(d *queue.Delivery, now time.Time) task {
 	attempt, resumes, err := resumed(d)
 	if resumes {
 		t.attempt = attempt
+		// Whoever wrote it, it ends: a step moves the time to give up at nowhere.
+		t.attempt.GiveUpAt = earlier(attempt.GiveUpAt, later(now, t.request.NotBefore).Add(w.policy.GiveUpAfter))
 		return t
 	}
 	if err != nil {
@@ -96,6 +102,20 @@ func resumed(d *queue.Delivery) (Attempt, bool, error) {
 	}
 	a, err := decodeAttempt(text)
 	return a, err == nil && a.messageID() == d.MessageID, err
+}
+
+func earlier(s, t time.Time) time.Time {
+	if s.Before(t) {
+		return s
+	}
+	return t
+}
+
+func later(s, t time.Time) time.Time {
+	if s.After(t) {
+		return s
+	}
+	return t
 }
 
 func enqueued(d *queue.Delivery, now time.Time) time.Time {

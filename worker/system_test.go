@@ -153,8 +153,7 @@ func (s *system) work(change ...func(*options)) *replica {
 	for _, c := range change {
 		c(&o)
 	}
-	client := s.dial()
-	q, err := queue.Open(client, "connection-deletes", "connection-events", s.log)
+	q, err := queue.Open(func() (*azservicebus.Client, error) { return s.dial(), nil }, "connection-deletes", "connection-events", s.log)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -174,7 +173,6 @@ func (s *system) work(change ...func(*options)) *replica {
 		defer close(r.ended)
 		w.Run(ctx)
 		_ = q.Close(context.Background()) // after a cut there is nothing to say goodbye to
-		s.close(client)
 	}()
 	s.t.Cleanup(func() { r.stop() })
 	return r

@@ -16,6 +16,7 @@ const (
 	WaitNotBefore   Reason = "notBefore"   // the requester's own wish
 	WaitPublish     Reason = "publish"     // ended, and the event could not be published
 	WaitPanic       Reason = "panic"       // a fault in this program
+	WaitRedelivered Reason = "redelivered" // its deliveries end unsettled: it kills the process, or is near what does
 )
 
 // How a request ends: the event's data.outcome.
@@ -41,6 +42,8 @@ const (
 	CodeOutOfScope         = "OutOfScope"
 	CodeTimedOut           = "TimedOut"
 	CodeTooManyDeliveries  = "TooManyDeliveries"
+	CodeMessageExpired     = "MessageExpired"
+	CodeStillPresent       = "ConnectionStillPresent"
 	CodeInternalError      = "InternalError"
 )
 
@@ -58,6 +61,9 @@ type End struct {
 
 // failed tells whether the message goes to the dead-letter queue.
 func (e End) failed() bool { return eventTypes[e.Outcome] == typeFailed }
+
+// gone tells whether the end says that the connection is not there any more.
+func (e End) gone() bool { return e.Outcome == EndDeleted || e.Outcome == EndAbsent }
 
 // A Verdict is what becomes of a message. The three constructors below are the only makers.
 type Verdict struct {

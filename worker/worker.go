@@ -38,6 +38,8 @@ type Worker struct {
 	log         *slog.Logger
 	tracer      trace.Tracer
 	gate        gate
+	stall       stall
+	silence     silence
 	health      health
 }
 
@@ -76,16 +78,18 @@ func (w *Worker) Run(ctx context.Context) {
 
 	w.until(ctx, "connecting to Service Bus", func() error { return w.queue.Connect(ctx) })
 	var steps sync.WaitGroup
+	steps.Go(func() { w.keepHouse(ctx) })
 	slots := make(chan struct{}, w.concurrency)
 	var late []*queue.Delivery // came after the signal, and are not begun
 	for free := w.freeSlots(ctx, slots); free > 0; free = w.freeSlots(ctx, slots) {
+		wanted := w.stall.admits(ctx, free)
 		var deliveries []*queue.Delivery
 		w.until(ctx, "receiving", func() (err error) {
-			deliveries, err = w.queue.Receive(receiving, free)
+			deliveries, err = w.receive(receiving, wanted)
 			return err
 		})
 		if ctx.Err() != nil {
-			late = append(deliveries, w.receiveRest(receiving, free-len(deliveries))...)
+			late = append(deliveries, w.receiveRest(receiving, wanted-len(deliveries))...)
 			break
 		}
 		for range free - len(deliveries) {
@@ -103,6 +107,23 @@ func (w *Worker) Run(ctx context.Context) {
 	steps.Wait()
 }
 
+var errLinkLost = errors.New("the receiving link was lost as soon as it was open")
+
+// receive asks for n messages. A link that is lost is opened anew at once, unless it did not last.
+func (w *Worker) receive(ctx context.Context, n int) ([]*queue.Delivery, error) {
+	began := time.Now()
+	w.silence.listening(began)
+	deliveries, err := w.queue.Receive(ctx, n)
+	switch {
+	case len(deliveries) > 0:
+		w.silence.broken()
+		w.health.hears()
+	case err == nil && time.Since(began) < time.Second:
+		err = errLinkLost
+	}
+	return deliveries, err
+}
+
 // giveUpReceiving ends the link and gives back what came too late to be begun, so that another replica has it now.
 func (w *Worker) giveUpReceiving(ctx context.Context, late []*queue.Delivery) {
 	stopping, cancel := context.WithTimeout(ctx, stopTimeout)
@@ -111,7 +132,7 @@ func (w *Worker) giveUpReceiving(ctx context.Context, late []*queue.Delivery) {
 		w.log.DebugContext(ctx, "the receiving link did not end properly", "error", err)
 	}
 	for _, d := range late {
-		if err := w.queue.Abandon(ctx, d); err != nil {
+		if err := w.queue.GiveBack(ctx, d); err != nil {
 			w.log.WarnContext(ctx, "a message that came while draining could not be given back; it is free when its lock has run out", "messageId", d.MessageID, "error", err)
 		}
 	}

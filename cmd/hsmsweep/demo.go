@@ -21,6 +21,7 @@ import (
 	"hsmsweep/internal/emulator"
 	"hsmsweep/internal/emulator/arm"
 	"hsmsweep/internal/emulator/servicebus/broker"
+	"hsmsweep/queue"
 	"hsmsweep/worker"
 )
 
@@ -72,7 +73,8 @@ func (c *demoCmd) Run(ctx context.Context, std streams) error {
 type demo struct {
 	azure    *emulator.Emulator
 	settings settings
-	client   *azservicebus.Client
+	dial     queue.Dial
+	client   *azservicebus.Client // that submits and reads events
 	tracing  tracing
 }
 
@@ -111,7 +113,8 @@ func startDemo(ctx context.Context, everythingExists bool) (*demo, error) {
 	if d.settings, err = run.settings(); err != nil {
 		return nil, err
 	}
-	if d.client, err = run.dial(nil); err != nil {
+	d.dial = func() (*azservicebus.Client, error) { return run.dial(nil) }
+	if d.client, err = d.dial(); err != nil {
 		return nil, err
 	}
 	d.tracing, err = startTracing(ctx)
@@ -132,7 +135,7 @@ func (d *demo) work(ctx context.Context, log *slog.Logger) (stop func(), err err
 		return nil, err
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: d.azure.Authority.Pool()}, MaxIdleConnsPerHost: 64}
-	w, q, err := d.settings.worker(d.client, credential, transport, log, d.tracing)
+	w, q, err := d.settings.worker(d.dial, credential, transport, log, d.tracing)
 	if err != nil {
 		return nil, err
 	}

@@ -58,12 +58,10 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	client, err := c.dial(func() (azcore.TokenCredential, error) { return credential, nil })
-	if err != nil {
-		return err
+	dial := func() (*azservicebus.Client, error) {
+		return c.dial(func() (azcore.TokenCredential, error) { return credential, nil })
 	}
-	defer closeClient(ctx, client)
-	w, q, err := settings.worker(client, credential, nil, log, tracing)
+	w, q, err := settings.worker(dial, credential, nil, log, tracing)
 	if err != nil {
 		return err
 	}
@@ -79,13 +77,13 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 	return nil
 }
 
-// work runs a worker until ctx ends and it has drained, and says goodbye to its queue.
+// work runs a worker until ctx ends and it has drained, and ends its connection.
 func work(ctx context.Context, w *worker.Worker, q *queue.Queue, log *slog.Logger) {
 	w.Run(ctx)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	if err := q.Close(closing); err != nil {
-		log.DebugContext(ctx, "the links did not end properly", "error", err)
+		log.DebugContext(ctx, "the connection did not end properly", "error", err)
 	}
 }
 
@@ -175,13 +173,13 @@ func (c *runCmd) where() (cloud.Configuration, error) {
 }
 
 // worker puts the parts together. A nil transport is HTTP's usual one.
-func (s settings) worker(client *azservicebus.Client, credential azcore.TokenCredential, transport http.RoundTripper, log *slog.Logger, tracer trace.TracerProvider) (*worker.Worker, *queue.Queue, error) {
+func (s settings) worker(dial queue.Dial, credential azcore.TokenCredential, transport http.RoundTripper, log *slog.Logger, tracer trace.TracerProvider) (*worker.Worker, *queue.Queue, error) {
 	arm, err := deletion.NewClient(deletion.Options{Credential: credential, Cloud: s.cloud, APIVersion: s.apiVersion, PollHosts: s.pollHosts,
 		Transport: transport, Tracing: azotel.NewTracingProvider(tracer, nil)})
 	if err != nil {
 		return nil, nil, err
 	}
-	q, err := queue.Open(client, s.queue, s.events, log)
+	q, err := queue.Open(dial, s.queue, s.events, log)
 	if err != nil {
 		return nil, nil, err
 	}
