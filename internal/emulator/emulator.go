@@ -18,6 +18,7 @@ import (
 
 	"hsmsweep/internal/emulator/arm"
 	"hsmsweep/internal/emulator/authority"
+	"hsmsweep/internal/emulator/fault"
 	"hsmsweep/internal/emulator/identity"
 	"hsmsweep/internal/emulator/servicebus/admin"
 	"hsmsweep/internal/emulator/servicebus/broker"
@@ -39,6 +40,7 @@ type Options struct {
 	StateDir string        // keeps what Service Bus holds, see broker.Open; "": nothing is kept. What ARM holds never is
 	ARM      arm.Options   // Authorize is set here: tokens of the identity endpoint
 	Log      *slog.Logger  // nil: none
+	Faults   fault.Injector
 }
 
 // An Emulator is the services; Serve puts them on the network.
@@ -52,6 +54,7 @@ type Emulator struct {
 
 	http    []*http.Server
 	running sync.WaitGroup
+	faults  fault.Injector
 	log     *slog.Logger
 }
 
@@ -60,7 +63,7 @@ func New(o Options, names ...string) (*Emulator, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Emulator{Identity: identity.New(), log: o.Log}
+	e := &Emulator{Identity: identity.New(), faults: o.Faults, log: o.Log}
 	var err error
 	if e.Authority, err = authority.New(names...); err != nil {
 		return nil, err
@@ -73,7 +76,7 @@ func New(o Options, names ...string) (*Emulator, error) {
 		return nil, err
 	}
 	e.Admin = admin.New(e.Broker)
-	e.ServiceBus = server.New(server.Options{Broker: e.Broker, TLS: e.Authority.ServerConfig(), HTTP: e.Admin, Logger: o.Log})
+	e.ServiceBus = server.New(server.Options{Broker: e.Broker, TLS: e.Authority.ServerConfig(), HTTP: e.Admin, Logger: o.Log, Faults: o.Faults})
 	return e, nil
 }
 
@@ -94,9 +97,9 @@ func (e *Emulator) Serve(amqp, resourceManager, tokens net.Listener) {
 	e.serve("Service Bus", func() error { return e.ServiceBus.Serve(amqp) })
 
 	quiet := log.New(slogWriter{e.log}, "", 0)
-	overTLS := &http.Server{Handler: e.ARM, TLSConfig: e.Authority.ServerConfig(), ReadHeaderTimeout: time.Minute, ErrorLog: quiet}
+	overTLS := &http.Server{Handler: e.faults.Handler(fault.ARM, e.ARM, e.ARM.Refuse), TLSConfig: e.Authority.ServerConfig(), ReadHeaderTimeout: time.Minute, ErrorLog: quiet}
 	mux := http.NewServeMux()
-	mux.Handle(identityPath, e.Identity)
+	mux.Handle(identityPath, e.faults.Handler(fault.Identity, e.Identity, e.Identity.Refuse))
 	plain := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute, ErrorLog: quiet}
 	e.http = append(e.http, overTLS, plain)
 	e.serve("ARM", func() error { return overTLS.ServeTLS(resourceManager, "", "") })

@@ -70,6 +70,17 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.exchange(r).send(w, r)
 }
 
+// Refuse answers with an error of this status, and does and decides nothing; the exchange is recorded like any other.
+func (s *Simulator) Refuse(w http.ResponseWriter, r *http.Request, status int) {
+	q := request{Request: r, target: parseRoute(r.URL.EscapedPath()), query: r.URL.Query(), base: s.baseURL(r), now: time.Now()}
+	s.mu.Lock()
+	answer := refuse(status, codeOf(status), "The service was told to refuse this request.")
+	s.stamp(answer, q)
+	s.record.add(q, answer)
+	s.mu.Unlock()
+	answer.send(w, r)
+}
+
 // request is what the decision on an answer may depend on.
 type request struct {
 	*http.Request

@@ -87,9 +87,22 @@ func (e *Endpoint) Verify(token, audience string) error {
 // ServeHTTP answers GET ?resource=<audience>&api-version=2019-08-01[&client_id=<id>].
 func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	status, body := e.answer(r)
+	send(w, status, body)
+}
+
+func send(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	json.MarshalWrite(w, body)
+}
+
+// Refuse answers with an error of this status.
+func (e *Endpoint) Refuse(w http.ResponseWriter, _ *http.Request, status int) {
+	e.mu.Lock()
+	e.requests++
+	e.mu.Unlock()
+	status, body := refuse(status, "The managed identity endpoint was told to fail.")
+	send(w, status, body)
 }
 
 // tokenBody is the answer's documented shape: the expiry is seconds since 1970 in a string.

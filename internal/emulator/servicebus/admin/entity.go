@@ -101,6 +101,7 @@ func (h *handler) createEntity(path string, kind broker.Kind, c broker.QueueConf
 			DuplicateDetectionWindow: c.DuplicateDetectionWindow,
 			MaxMessageSize:           c.MaxMessageSize,
 			MaxSizeBytes:             c.MaxSizeBytes,
+			Status:                   c.Status,
 			Annotations:              c.Annotations,
 		})
 	}
@@ -118,6 +119,7 @@ func (h *handler) createEntity(path string, kind broker.Kind, c broker.QueueConf
 		DefaultMessageTTL:      c.DefaultMessageTTL,
 		MaxDeliveryCount:       c.MaxDeliveryCount,
 		DeadLetterOnExpiration: c.DeadLetterOnExpiration,
+		Status:                 c.Status,
 		Annotations:            c.Annotations,
 		Rules:                  rules,
 	})

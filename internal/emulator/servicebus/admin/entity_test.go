@@ -297,7 +297,7 @@ func TestRefusals(t *testing.T) {
 		{"forwarding", createQueue(sdk.QueueProperties{ForwardTo: new("q")}), 400, "ForwardTo is &#34;q&#34;: forwarding is not supported"},
 		{"forwarding of dead letters", createQueue(sdk.QueueProperties{ForwardDeadLetteredMessagesTo: new("q")}), 400, "ForwardDeadLetteredMessagesTo"},
 		{"forwarding of a subscription", createSubscription("t", "x", sdk.SubscriptionProperties{ForwardTo: new("q")}), 400, "ForwardTo"},
-		{"disabled", createQueue(sdk.QueueProperties{Status: new(sdk.EntityStatusDisabled)}), 400, "Status is &#34;Disabled&#34;"},
+		{"no status", createQueue(sdk.QueueProperties{Status: new(sdk.EntityStatus("Asleep"))}), 400, "status &#34;Asleep&#34; is none of"},
 		{"deleted when idle", createQueue(sdk.QueueProperties{AutoDeleteOnIdle: new("PT1H")}), 400, "AutoDeleteOnIdle is &#34;PT1H&#34;"},
 		{"authorization rules", createQueue(sdk.QueueProperties{AuthorizationRules: []sdk.AuthorizationRule{{KeyName: new("k")}}}), 400, "AuthorizationRules"},
 		{"bad duration", createQueue(sdk.QueueProperties{LockDuration: new("P1M")}), 400, "LockDuration is &#34;P1M&#34;: it must be a duration"},

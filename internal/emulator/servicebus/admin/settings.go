@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -96,7 +97,14 @@ var settings = []setting{
 		return strconv.Itoa(d.Counts.Active + d.Counts.Scheduled + d.Counts.Deferred + d.Counts.DeadLetter)
 	}),
 	off("IsAnonymousAccessible", sendable, "every token is accepted, but there must be one"),
-	{"Status", everything, text(always("Active")), only("Active", "entities are always active")},
+	{"Status", everything,
+		text(func(d *broker.Description) string { return cmp.Or(string(d.Config.Status), "Active") }),
+		func(c *broker.QueueConfig, s string) error {
+			if c.Status = broker.Status(s); s == "Active" {
+				c.Status = broker.Enabled
+			}
+			return nil
+		}},
 	shown("CreatedAt", everything, func(d *broker.Description) string { return formatTime(d.CreatedAt) }),
 	shown("UpdatedAt", everything, func(d *broker.Description) string { return formatTime(d.UpdatedAt) }),
 	shown("AccessedAt", everything, func(d *broker.Description) string { return formatTime(d.AccessedAt) }),

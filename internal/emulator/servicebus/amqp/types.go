@@ -121,5 +121,7 @@ const (
 	CondDeadLetter      Symbol = "com.microsoft:dead-letter"
 	CondMessageLockLost Symbol = "com.microsoft:message-lock-lost"
 	CondMessageNotFound Symbol = "com.microsoft:message-not-found"
+	CondEntityDisabled  Symbol = "com.microsoft:entity-disabled"
+	CondServerBusy      Symbol = "com.microsoft:server-busy"
 	CondSessionLockLost Symbol = "com.microsoft:session-lock-lost"
 )

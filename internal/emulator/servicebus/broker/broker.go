@@ -31,6 +31,7 @@ var (
 	ErrNotFound        = errors.New("no such entity in this namespace; check the name and the emulator's configuration")
 	ErrExists          = errors.New("the name is taken; choose another, or update or delete what has it")
 	ErrNotAllowed      = errors.New("operation not allowed on this entity")
+	ErrDisabled        = errors.New("the entity is disabled; set its status to Active")
 	ErrFull            = errors.New("the entity has reached its maximum size; receive messages before sending more")
 	ErrLockLost        = errors.New("the lock is lost: it expired or the message was settled; receive the message again")
 	ErrMessageNotFound = errors.New("no message with this sequence number in the state that the operation needs")
@@ -45,7 +46,8 @@ type Broker struct {
 	now        time.Time          // of the operation under way, so that it sees one time only
 	closed     bool
 	violations Violations
-	journal    *journal // nil without a store
+	journal    *journal      // nil without a store
+	ahead      time.Duration // of the machine's clock
 }
 
 // Violations counts what a correct client never does. A fault such as a cut connection excuses it; without
@@ -118,4 +120,4 @@ func (b *Broker) find(path string) (*Entity, error) {
 
 // tick sets the time of the operation under way. Without the monotonic reading, times compare with those
 // that come from the wire.
-func (b *Broker) tick() { b.now = time.Now().UTC().Round(0) }
+func (b *Broker) tick() { b.now = time.Now().Add(b.ahead).UTC().Round(0) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +28,7 @@ type QueueConfig struct {
 	DeadLetterOnExpiration   bool          // dead-letter what expires instead of dropping it
 	MaxMessageSize           int           // bytes; default 262144 (256 KiB, the Standard tier)
 	MaxSizeBytes             int64         // of all messages with the dead-letter queue's; 0 = unlimited
+	Status                   Status
 
 	// Annotations are settings without an effect here, such as UserMetadata, by name, kept for whoever asks.
 	// The map must not be changed.
@@ -40,6 +42,7 @@ type TopicConfig struct {
 	DuplicateDetectionWindow time.Duration
 	MaxMessageSize           int
 	MaxSizeBytes             int64 // of all copies in all subscriptions
+	Status                   Status
 	Annotations              map[string]string
 	Subscriptions            []SubscriptionConfig
 }
@@ -51,8 +54,29 @@ type SubscriptionConfig struct {
 	DefaultMessageTTL      time.Duration // the topic's applies as well; the shorter wins
 	MaxDeliveryCount       int
 	DeadLetterOnExpiration bool
+	Status                 Status
 	Annotations            map[string]string
 	Rules                  []Rule // a message that matches any of them is taken; none = $Default, which takes every message
+}
+
+// A Status says what an entity does not do at present. Its scheduled messages become active all the same.
+type Status string
+
+const (
+	Enabled         Status = "" // Service Bus says Active
+	Disabled        Status = "Disabled"
+	SendDisabled    Status = "SendDisabled"
+	ReceiveDisabled Status = "ReceiveDisabled"
+)
+
+func (s Status) sends() bool    { return s != Disabled && s != SendDisabled }
+func (s Status) receives() bool { return s != Disabled && s != ReceiveDisabled }
+
+func (s Status) check() error {
+	if !slices.Contains([]Status{Enabled, Disabled, SendDisabled, ReceiveDisabled}, s) {
+		return fmt.Errorf("status %q is none of Active, Disabled, SendDisabled, ReceiveDisabled", string(s))
+	}
+	return nil
 }
 
 // A Rule lets messages into a subscription.
@@ -112,6 +136,7 @@ func (c TopicConfig) settings() QueueConfig {
 		DuplicateDetectionWindow: c.DuplicateDetectionWindow,
 		MaxMessageSize:           c.MaxMessageSize,
 		MaxSizeBytes:             c.MaxSizeBytes,
+		Status:                   c.Status,
 		Annotations:              c.Annotations,
 	}
 }
@@ -123,6 +148,7 @@ func (c SubscriptionConfig) settings() QueueConfig {
 		DefaultMessageTTL:      c.DefaultMessageTTL,
 		MaxDeliveryCount:       c.MaxDeliveryCount,
 		DeadLetterOnExpiration: c.DeadLetterOnExpiration,
+		Status:                 c.Status,
 		Annotations:            c.Annotations,
 	}
 }
@@ -160,6 +186,7 @@ func (c QueueConfig) checkSettings() []error {
 		within("MaxDeliveryCount", c.MaxDeliveryCount, maxMaxDeliveryCount),
 		within("MaxMessageSize", c.MaxMessageSize, maxMaxMessageSize),
 		within("MaxSizeBytes", c.MaxSizeBytes, math.MaxInt64),
+		c.Status.check(),
 	}
 }
 

@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"container/list"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -131,6 +132,16 @@ func (e *Entity) CanSend() bool { return e.parent == nil }
 
 // CanReceive reports whether it can be received from: queues, subscriptions and dead-letter queues.
 func (e *Entity) CanReceive() bool { return e.kind != Topic }
+
+// Refuses is ErrDisabled while the entity's status keeps it from taking messages (sending) or handing them out.
+func (e *Entity) Refuses(sending bool) error {
+	e.enter()
+	defer e.leave()
+	if sending && !e.config.Status.sends() || !sending && !e.config.Status.receives() {
+		return fmt.Errorf("%s is %s: %w", e.path, e.config.Status, ErrDisabled)
+	}
+	return nil
+}
 
 // MaxMessageSize is the limit of one encoded message in bytes, for whatever is sent to it or to the entity
 // above it. The caller that knows the encoding enforces it.

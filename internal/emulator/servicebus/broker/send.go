@@ -7,7 +7,7 @@ import (
 
 // Send stores the messages, all or none, and returns their sequence numbers; those with a later time to be
 // active wait for it. A message whose id was accepted inside the duplicate window is accepted and dropped;
-// its number is then that of the first one. Errors are ErrNotAllowed and ErrFull.
+// its number is then that of the first one. Errors are ErrNotAllowed, ErrDisabled and ErrFull.
 func (e *Entity) Send(messages ...*Message) ([]int64, error) {
 	if !e.CanSend() {
 		return nil, fmt.Errorf("send to %s, which is neither a queue nor a topic: %w", e.path, ErrNotAllowed)
@@ -16,6 +16,9 @@ func (e *Entity) Send(messages ...*Message) ([]int64, error) {
 	defer e.leave()
 	if err := e.alive(); err != nil {
 		return nil, err
+	}
+	if !e.config.Status.sends() {
+		return nil, fmt.Errorf("send to %s: %w", e.path, ErrDisabled)
 	}
 	e.accessedAt = e.broker.now
 	if !e.fits(messages) {

@@ -67,6 +67,16 @@ func (e *Entity) Renew(t Token) (time.Time, error) {
 	return r.lockedUntil, nil
 }
 
+// MessageID is the id of the message that is locked by the token; empty: none is.
+func (e *Entity) MessageID(t Token) string {
+	e.enter()
+	defer e.leave()
+	if r := e.locks[t]; r != nil {
+		return r.message.ID
+	}
+	return ""
+}
+
 type lockEnd int
 
 const (

@@ -1,12 +1,16 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
+	"time"
 
+	"hsmsweep/internal/emulator/fault"
 	"hsmsweep/internal/emulator/servicebus/amqp"
 )
 
@@ -18,6 +22,7 @@ type conn struct {
 	out        *outbox
 	sessions   map[uint16]*session // by channel; both directions use the client's number
 	authorized map[string]bool     // paths of entities that tokens were put for
+	severed    atomic.Bool         // by a fault
 }
 
 // serve runs one connection to its end. The error tells why it ended, nil if the client closed it.
@@ -62,7 +67,7 @@ func serve(s *Server, raw net.Conn, log *slog.Logger) error {
 
 // read handles frames until the connection ends.
 func (c *conn) read(reader *amqp.FrameReader) error {
-	for !c.out.cutOff.Load() { // what was read ahead of the cut is not handled
+	for !c.out.cutOff.Load() && !c.severed.Load() { // what was read ahead of the cut is not handled
 		f, err := reader.Read()
 		if err != nil {
 			return err
@@ -83,6 +88,9 @@ func (c *conn) read(reader *amqp.FrameReader) error {
 			return err
 		}
 		c.out.post(func() { c.out.charge(-size) })
+	}
+	if c.severed.Load() {
+		return errors.New("cut by a fault")
 	}
 	return fmt.Errorf("the client lets more than %d bytes wait for it", maxBacklog)
 }
@@ -147,33 +155,67 @@ func (c *conn) end(s *session, end *amqp.End) {
 	}
 }
 
-// An operation is what a client asked for.
-type operation struct {
-	name   string // "send", "settle", "attach" or a $management operation
-	entity string // its path
-}
-
 // execute carries out one operation and passes its result on to answer, which
 // tells the client. Every attach, send, settlement and request comes through
-// here: the place for faults that fail it, or that lose the answer.
-func (c *conn) execute(op operation, run func() error, answer func(error)) {
+// here, and so do the faults that fail it, or that lose the answer.
+func (c *conn) execute(op fault.Operation, run func() error, answer func(error)) {
+	c.executeWith(c.faultOf(op), op, run, answer)
+}
+
+func (c *conn) executeWith(f fault.Fault, op fault.Operation, run func() error, answer func(error)) {
+	switch f.Kind {
+	case fault.Refused:
+		answer(amqp.Errorf(cmp.Or(amqp.Symbol(f.Condition), amqp.CondServerBusy), "The service was told to refuse this %s.", op.Name))
+		return
+	case fault.Unheard:
+		c.cut()
+		return
+	}
 	err := run()
 	if err != nil {
-		c.log.Debug("operation refused", slog.String("operation", op.name), slog.String("entity", op.entity), slog.Any("error", err))
+		c.log.Debug("operation refused", slog.String("operation", op.Name), slog.String("entity", op.Target), slog.Any("error", err))
 	}
-	answer(err)
+	switch f.Kind {
+	case fault.Unanswered:
+		c.cut()
+	case fault.Silent:
+	default:
+		answer(err)
+	}
+}
+
+func (c *conn) faultOf(op fault.Operation) fault.Fault {
+	op.Service = fault.ServiceBus
+	return c.server.options.Faults.For(op)
+}
+
+// cut ends the connection without a word, whatever waits to be written.
+func (c *conn) cut() {
+	c.severed.Store(true)
+	c.out.raw.Close()
 }
 
 // executeDurably is execute for what may change the broker: the client is told once the change will last. The reader
 // does not wait for that, so that the operations of one connection share commits; answer may be called by another
 // goroutine and must not touch what is the reader's.
-func (c *conn) executeDurably(op operation, run func() error, answer func(error)) {
-	c.execute(op, run, func(err error) {
-		c.server.options.Broker.WhenDurable(func(lost error) {
-			if err == nil {
-				err = lost
-			}
-			answer(err)
+//
+// A fault's delay is another goroutine's too: the operation is late, those behind it are not. Attaching and putting a token know
+// no delay: the Go SDK holds locks meanwhile, and in virtual time nobody who waits for one of them lets the clock go on.
+func (c *conn) executeDurably(op fault.Operation, run func() error, answer func(error)) {
+	f := c.faultOf(op)
+	carryOut := func() {
+		c.executeWith(f, op, run, func(err error) {
+			c.server.options.Broker.WhenDurable(func(lost error) {
+				if err == nil {
+					err = lost
+				}
+				answer(err)
+			})
 		})
-	})
+	}
+	if f.Delay > 0 && op.Name != "put-token" {
+		time.AfterFunc(f.Delay, carryOut)
+		return
+	}
+	carryOut()
 }

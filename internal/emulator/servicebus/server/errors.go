@@ -19,6 +19,7 @@ var reported = []struct {
 	{broker.ErrNotFound, amqp.CondNotFound, ""},
 	{broker.ErrNotAllowed, amqp.CondNotAllowed, ""},
 	{broker.ErrFull, amqp.CondResourceLimit, ""},
+	{broker.ErrDisabled, amqp.CondEntityDisabled, "Messaging entity is currently disabled. "},
 }
 
 const lockLost = "The lock supplied is invalid. Either the lock expired, or the message has already been removed from the queue. "
@@ -52,6 +53,8 @@ func statusCode(condition amqp.Symbol) int32 {
 		return 501
 	case amqp.CondInternalError:
 		return 500
+	case amqp.CondServerBusy:
+		return 503
 	}
 	return 400
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"hsmsweep/internal/emulator/fault"
 	"hsmsweep/internal/emulator/servicebus/amqp"
 	"hsmsweep/internal/emulator/servicebus/broker"
 )
@@ -68,12 +69,16 @@ func (s *session) accept(l *link, d *inbound) {
 		return
 	}
 	entity := l.node.entity
-	s.conn.executeDurably(operation{name: "send", entity: entity.Path()}, func() error {
-		messages, err := parseDelivery(d)
+	messages, err := parseDelivery(d)
+	op := fault.Operation{Name: "send", Target: entity.Path()}
+	if err == nil && len(messages) > 0 {
+		op.MessageID = messages[0].ID
+	}
+	s.conn.executeDurably(op, func() error {
 		if err != nil {
 			return err
 		}
-		_, err = entity.Send(messages...)
+		_, err := entity.Send(messages...)
 		return err
 	}, func(err error) { s.acknowledge(d, err) })
 }

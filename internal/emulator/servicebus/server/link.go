@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"hsmsweep/internal/emulator/fault"
 	"hsmsweep/internal/emulator/servicebus/amqp"
 	"hsmsweep/internal/emulator/servicebus/broker"
 )
@@ -46,7 +47,7 @@ func (s *session) attach(a *amqp.Attach) error {
 	}
 	l := &link{session: s, name: a.Name, handle: a.Handle}
 	s.links[a.Handle] = l
-	s.conn.execute(operation{name: "attach", entity: attachAddress(a)}, func() error {
+	s.conn.execute(fault.Operation{Name: "attach", Target: attachAddress(a)}, func() error {
 		return l.open(a)
 	}, func(err error) {
 		if err != nil {
@@ -107,7 +108,7 @@ func (l *link) openSender() error {
 		return amqp.Errorf(amqp.CondNotAllowed, "messages cannot be sent to %q", l.node.path)
 	}
 	l.in = &incoming{credit: linkCredit, maxSize: l.node.entity.MaxMessageSize()}
-	return nil
+	return l.node.entity.Refuses(true)
 }
 
 func (l *link) openReceiver(a *amqp.Attach) error {
@@ -118,6 +119,9 @@ func (l *link) openReceiver(a *amqp.Attach) error {
 		if key, _ := amqp.Text(entry.Key); key == sessionFilter {
 			return amqp.Errorf(amqp.CondNotAllowed, "%q does not require sessions: open a receiver without one", l.node.path)
 		}
+	}
+	if err := l.node.entity.Refuses(false); err != nil {
+		return err
 	}
 	mode := broker.PeekLock
 	if a.SenderSettleMode != nil && *a.SenderSettleMode == amqp.SenderSettled {

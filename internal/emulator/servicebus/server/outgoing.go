@@ -159,7 +159,7 @@ func (o *outbox) start(l *link, p *pending, transfer *amqp.Transfer) {
 	transfer.DeliveryTag = tag[:]
 	if !transfer.Settled {
 		s.mu.Lock()
-		s.unsettled[id] = unsettled{link: l, token: p.delivery.Token}
+		s.unsettled[id] = unsettled{link: l, token: p.delivery.Token, messageID: p.delivery.Message.ID}
 		s.mu.Unlock()
 	}
 }

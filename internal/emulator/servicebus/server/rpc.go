@@ -1,7 +1,9 @@
 package server
 
 import (
+	"hsmsweep/internal/emulator/fault"
 	"hsmsweep/internal/emulator/servicebus/amqp"
+	"hsmsweep/internal/emulator/servicebus/broker"
 )
 
 // A request is a message to $cbs or $management.
@@ -36,7 +38,8 @@ func (s *session) serveRequest(l *link, d *inbound) {
 		return
 	}
 	var resp response
-	s.conn.executeDurably(operation{name: req.operation, entity: l.node.path}, func() error {
+	op := fault.Operation{Name: req.operation, Target: l.node.path, MessageID: req.messageID(l.node.entity)}
+	s.conn.executeDurably(op, func() error {
 		if l.node.cbs {
 			resp, err = s.conn.serveCBS(req)
 		} else {
@@ -68,6 +71,19 @@ func parseRequest(b []byte) (*request, error) {
 		req.body = value.Value
 	}
 	return req, nil
+}
+
+// messageID is that of the message whose lock token the request has.
+func (r *request) messageID(e *broker.Entity) string {
+	body, ok := r.body.(amqp.Map)
+	if !ok || e == nil {
+		return ""
+	}
+	tokens, err := argument[amqp.UUID](body, "lock-tokens")
+	if err != nil {
+		return "" // there are requests without
+	}
+	return e.MessageID(broker.Token(tokens[0]))
 }
 
 // replyLink finds the link for replies: by the address of its target, by its

@@ -24,6 +24,7 @@ import (
 	"syscall"
 	"time"
 
+	"hsmsweep/internal/emulator/fault"
 	"hsmsweep/internal/emulator/servicebus/broker"
 )
 
@@ -45,6 +46,7 @@ type Options struct {
 	// "amqps://host/queue". If it is set, links to other entities are refused. nil accepts everything.
 	Authorize func(audience, tokenType, token string) error
 	Logger    *slog.Logger // nil = none
+	Faults    fault.Injector
 }
 
 // A Server serves AMQP connections.

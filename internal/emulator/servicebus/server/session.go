@@ -35,8 +35,9 @@ type session struct {
 
 // unsettled is a delivery whose outcome the client has not told.
 type unsettled struct {
-	link  *link
-	token broker.Token
+	link      *link
+	token     broker.Token
+	messageID string // for faults
 }
 
 func newSession(c *conn, channel uint16, begin *amqp.Begin) *session {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"hsmsweep/internal/emulator/fault"
 	"hsmsweep/internal/emulator/servicebus/amqp"
 	"hsmsweep/internal/emulator/servicebus/broker"
 )
@@ -44,12 +45,12 @@ func (s *session) settle(id uint32, d *amqp.Disposition) {
 	delete(s.unsettled, id)
 	s.mu.Unlock()
 
-	op := operation{name: "settle"}
+	op := fault.Operation{Name: "settle", MessageID: delivery.messageID}
 	if known {
 		if delivery.link.gone() {
 			return
 		}
-		op.entity = delivery.link.out.entity.Path()
+		op.Target = delivery.link.out.entity.Path()
 	}
 	s.conn.executeDurably(op, func() error {
 		if !known {
