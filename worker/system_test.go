@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +25,7 @@ import (
 
 	"hsmsweep/deletion"
 	"hsmsweep/internal/emulator"
+	"hsmsweep/internal/emulator/fault"
 	"hsmsweep/internal/emulator/servicebus/broker"
 	"hsmsweep/queue"
 	"hsmsweep/worker"
@@ -38,14 +40,14 @@ const (
 // A system is everything in one bubble of virtual time: emulated Azure, the real SDKs over connections in memory, workers.
 type system struct {
 	*emulator.Emulator
-	t          *testing.T
-	amqp, arm  *emulator.Pipe
-	tokens     *emulator.Pipe
-	client     *azservicebus.Client // the outside's: submits and reads events
-	credential *azidentity.ManagedIdentityCredential
-	spans      *tracetest.InMemoryExporter
-	log        *slog.Logger
-	logged     *bytes.Buffer
+	t         *testing.T
+	amqp, arm *emulator.Pipe
+	tokens    *emulator.Pipe
+	client    *azservicebus.Client // the outside's: submits and reads events
+	spans     *tracetest.InMemoryExporter
+	log       *slog.Logger
+	logged    *bytes.Buffer
+	faults    atomic.Pointer[fault.Injector]
 }
 
 // inVirtualTime runs a test in a bubble. The seed describes ARM's pools.
@@ -66,35 +68,55 @@ func inVirtualTimeWith(t *testing.T, entities broker.Config, seed string, test f
 }
 
 func start(t *testing.T, entities broker.Config, seed string) *system {
-	azure, err := emulator.New(emulator.Options{Entities: entities}, armHost)
+	s := &system{t: t, amqp: emulator.NewPipe(), arm: emulator.NewPipe(), tokens: emulator.NewPipe(),
+		spans: tracetest.NewInMemoryExporter(), logged: &bytes.Buffer{}}
+	azure, err := emulator.New(emulator.Options{Entities: entities, Faults: s.fault}, armHost)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Emulator = azure
 	if err := azure.ARM.Seed(strings.NewReader(seed)); err != nil {
 		t.Fatal(err)
 	}
-	s := &system{Emulator: azure, t: t, amqp: emulator.NewPipe(), arm: emulator.NewPipe(), tokens: emulator.NewPipe(),
-		spans: tracetest.NewInMemoryExporter(), logged: &bytes.Buffer{}}
 	s.log = slog.New(slog.NewTextHandler(s.logged, nil))
 	azure.Serve(s.amqp, s.arm, s.tokens)
-	s.client = s.dial()
-
-	// MSAL caches tokens for the whole process, by client id: one of its own keeps this bubble's tokens apart.
+	s.client = s.dial(s.amqp.Dial)
 	t.Setenv("IDENTITY_HEADER", azure.Identity.Header())
-	s.credential, err = azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
-		ID:            azidentity.ClientID(uuid.NewString()),
-		ClientOptions: policy.ClientOptions{Transport: &http.Client{Transport: s.transport(s.tokens)}},
+	return s
+}
+
+// fault is what goes wrong with an operation; see inject.
+func (s *system) fault(op fault.Operation) fault.Fault {
+	if in := s.faults.Load(); in != nil {
+		return in.For(op)
+	}
+	return fault.Fault{}
+}
+
+// inject has operations go wrong from now on; nil ends that.
+func (s *system) inject(in fault.Injector) { s.faults.Store(&in) }
+
+// credential gets a token for one replica. MSAL caches tokens for the whole process, by client id: one of its own keeps
+// this replica's apart from all others.
+func (s *system) credential(dial dialFunc) *azidentity.ManagedIdentityCredential {
+	c, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
+		ID: azidentity.ClientID(uuid.NewString()),
+		ClientOptions: policy.ClientOptions{
+			Transport: &http.Client{Transport: s.transport(dial)},
+			Retry:     policy.RetryOptions{MaxRetries: 1}, // as in the program
+		},
 	})
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	return s
+	return c
 }
 
 // stop ends the bubble and looks at what a client should never do.
 func (s *system) stop() {
 	s.close(s.client)
-	if v := s.Broker.Violations(); v.SettledTwice > 0 {
+	// Where answers were lost on purpose, settling again is right.
+	if v := s.Broker.Violations(); v.SettledTwice > 0 && s.faults.Load() == nil {
 		s.t.Errorf("messages settled twice: %d", v.SettledTwice)
 	}
 	if err := s.Emulator.Close(); err != nil {
@@ -105,10 +127,12 @@ func (s *system) stop() {
 	}
 }
 
-func (s *system) dial() *azservicebus.Client {
+type dialFunc = func(context.Context) (net.Conn, error)
+
+func (s *system) dial(dial dialFunc) *azservicebus.Client {
 	client, err := azservicebus.NewClientFromConnectionString(emulator.ConnectionString("emulator"), &azservicebus.ClientOptions{
 		NewWebSocketConn: func(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
-			return s.amqp.Dial(ctx)
+			return dial(ctx)
 		},
 		RetryOptions: azservicebus.RetryOptions{MaxRetries: 3, RetryDelay: 500 * time.Millisecond, MaxRetryDelay: 4 * time.Second},
 	})
@@ -124,17 +148,18 @@ func (s *system) close(client *azservicebus.Client) {
 	}
 }
 
-func (s *system) transport(to *emulator.Pipe) *http.Transport {
+func (s *system) transport(dial dialFunc) *http.Transport {
 	return &http.Transport{
-		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return to.Dial(ctx) },
+		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 		TLSClientConfig: &tls.Config{RootCAs: s.Authority.Pool()},
 		// A connection left idle for ever would keep its goroutines, and the bubble, alive.
 		IdleConnTimeout: time.Second,
 	}
 }
 
-// A replica is one worker with clients of its own.
+// A replica is one worker with clients and a network of its own.
 type replica struct {
+	network
 	worker *worker.Worker
 	drain  context.CancelFunc
 	ended  chan struct{}
@@ -144,6 +169,7 @@ type replica struct {
 type options struct {
 	worker.Policy
 	overHTTP func(http.RoundTripper) http.RoundTripper
+	crash    crash
 }
 
 // work starts a replica.
@@ -153,25 +179,26 @@ func (s *system) work(change ...func(*options)) *replica {
 	for _, c := range change {
 		c(&o)
 	}
-	q, err := queue.Open(func() (*azservicebus.Client, error) { return s.dial(), nil }, "connection-deletes", "connection-events", s.log)
+	r := &replica{network: network{crash: o.crash, crashed: make(chan struct{})}, ended: make(chan struct{})}
+	q, err := queue.Open(func() (*azservicebus.Client, error) { return s.dial(r.dialler(s.amqp)), nil }, "connection-deletes", "connection-events", s.log)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	resourceManager, err := deletion.NewClient(deletion.Options{
-		Credential: s.credential, APIVersion: "2021-10-01", Transport: o.overHTTP(s.transport(s.arm)),
+		Credential: s.credential(r.dialler(s.tokens)), APIVersion: "2021-10-01", Transport: o.overHTTP(s.transport(r.dialler(s.arm))),
 		Cloud: cloud.Configuration{Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
 			cloud.ResourceManager: {Endpoint: "https://" + armHost, Audience: emulator.Audience}}},
 	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	w := worker.New(worker.Options{Queue: q, QueueName: "connection-deletes", ARM: resourceManager, Policy: o.Policy, Concurrency: 8,
+	r.worker = worker.New(worker.Options{Queue: q, QueueName: "connection-deletes", ARM: resourceManager, Policy: o.Policy, Concurrency: 8,
 		Grace: 25 * time.Second, Log: s.log, Tracer: sdktrace.NewTracerProvider(sdktrace.WithSyncer(s.spans))})
 	ctx, drain := context.WithCancel(context.Background())
-	r := &replica{worker: w, drain: drain, ended: make(chan struct{})}
+	r.drain = drain
 	go func() {
 		defer close(r.ended)
-		w.Run(ctx)
+		r.worker.Run(ctx)
 		_ = q.Close(context.Background()) // after a cut there is nothing to say goodbye to
 	}()
 	s.t.Cleanup(func() { r.stop() })

@@ -17,6 +17,8 @@ type Exchange struct {
 	URL string
 	// Status is zero where no answer was given.
 	Status int
+	// RetryAfter is the header as sent.
+	RetryAfter string
 	// Connection is the connection's ARM id in lower case; empty when the URL names none.
 	Connection string
 }
@@ -57,7 +59,7 @@ func (r *record) add(q request, answer *reply) {
 	if q.Method == http.MethodDelete && key != "" {
 		r.deletes[key]++
 	}
-	exchange := Exchange{Time: q.now, Method: q.Method, URL: q.RequestURI, Status: answer.status, Connection: key}
+	exchange := Exchange{Time: q.now, Method: q.Method, URL: q.RequestURI, Status: answer.status, RetryAfter: answer.header.Get("Retry-After"), Connection: key}
 	if len(r.exchanges) < maxExchanges {
 		r.exchanges = append(r.exchanges, exchange)
 		return

@@ -70,6 +70,7 @@ func TestSetClock(t *testing.T) {
 		<-time.After(2 * time.Minute)
 		b.SetClock(-time.Hour)
 		<-time.After(24 * time.Hour)
+		synctest.Wait()
 		if len(came) != 2 || came[0].Sub(began) != time.Minute || came[1].Sub(began) != 4*time.Hour {
 			t.Errorf("messages came at %v after %s, want after 1m and 4h", came, began)
 		}
