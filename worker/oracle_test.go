@@ -45,12 +45,17 @@ var kinds = []plan{
 	{name: "conflict", script: `{"deletes":[{"status":409,"code":"ConflictError"},{"status":409,"code":"ConflictError"}]}`, end: "deleted"},
 	{name: "throttled", script: `{"deletes":[{"status":429,"retryAfter":"20"}]}`, end: "deleted"},
 	{name: "unavailable", script: `{"deletes":[{"status":503},{"cut":true}]}`, end: "deleted"},
-	{name: "locked", script: `{"deletes":[{"status":409,"code":"ScopeLocked"},{"status":409,"code":"ScopeLocked"},{"status":409,"code":"ScopeLocked"},{"status":409,"code":"ScopeLocked"},{"status":409,"code":"ScopeLocked"},{"status":409,"code":"ScopeLocked"}]}`, end: "rejected", code: "ScopeLocked"},
-	{name: "fails", script: `{"deletes":[{"status":202,"operation":{"header":"Azure-AsyncOperation","end":"Failed","code":"InUse"}},{"status":202,"operation":{"header":"Azure-AsyncOperation","end":"Failed","code":"InUse"}},{"status":202,"operation":{"header":"Azure-AsyncOperation","end":"Failed","code":"InUse"}}]}`, end: "failed", code: "InUse"},
+	{name: "locked", script: always(`{"status":409,"code":"ScopeLocked"}`), end: "rejected", code: "ScopeLocked"},
+	{name: "fails", script: always(`{"status":202,"operation":{"header":"Azure-AsyncOperation","end":"Failed","code":"InUse"}}`), end: "failed", code: "InUse"},
 	{name: "guarded", body: `{"connectionId":"CONNECTION","status":["Disconnected"]}`, end: "deleted"},
 	{name: "in-use", body: `{"connectionId":"CONNECTION","status":["Approved"]}`, end: "statusMismatch"},
 	{name: "misspelt", body: `{"connectionID":"x"}`, end: "invalid", code: "InvalidRequest"},
 	{name: "later", body: `{"connectionId":"CONNECTION","notBefore":"2000-01-01T00:10:00Z"}`, end: "deleted"},
+}
+
+// always is a script that does not run out, however often a step is repeated.
+func always(answer string) string {
+	return `{"deletes":[` + strings.Repeat(answer+",", 40) + answer + `]}`
 }
 
 // planned is one request of a kind, under a name of its own.
