@@ -18,6 +18,8 @@ const (
 	lookEvery = time.Minute
 	// lookTimeout bounds a look at the queue.
 	lookTimeout = 15 * time.Second
+	// reclaimTimeout bounds a look through the dead-letter queue, whose peer may have fallen silent.
+	reclaimTimeout = 2 * time.Minute
 	// reclaimEvery is how often the dead-letter queue is looked through.
 	reclaimEvery = 5 * time.Minute
 )
@@ -91,18 +93,16 @@ func (w *Worker) lookAfterReceiver(ctx context.Context, look *receiverLook) {
 	}
 	*look = look.next(m, err)
 	switch {
-	case look.failures > 1:
-		err = fmt.Errorf("no message came for a while, and the queue does not answer: %w", err)
-	case look.times > 2:
-		err = fmt.Errorf("no message came for a while, although the queue has had message %d for it", look.number)
-	case look.failures == 0 && look.times == 0:
-		w.health.hears() // nothing is there to be heard
-		return
-	default:
+	case look.failures > 0:
+		err = fmt.Errorf("no message has come for a while, and the queue does not answer: %w", err)
+	case look.times > 1:
+		err = fmt.Errorf("no message has come for a while, although the queue has message %d for whoever receives", look.number)
+	}
+	w.health.hearsNothing(err)
+	if look.failures < 2 && look.times < 3 {
 		return
 	}
 	w.log.ErrorContext(ctx, "the receiver is deaf; connecting to Service Bus anew", "error", err)
-	w.health.hearsNothing(err)
 	*look = receiverLook{}
 	if err := w.queue.Reconnect(); err != nil {
 		w.log.ErrorContext(ctx, "connecting to Service Bus anew failed; trying again", "in", lookEvery.String(), "error", err)
@@ -127,6 +127,8 @@ func (l receiverLook) next(m *azservicebus.ReceivedMessage, err error) receiverL
 // reclaim takes back what the broker dead-lettered by itself, because it expired or was delivered too often: such a request
 // would end in silence. It goes on from a sequence number, and returns the one to go on from next time.
 func (w *Worker) reclaim(ctx context.Context, from int64) int64 {
+	ctx, cancel := context.WithTimeout(ctx, reclaimTimeout)
+	defer cancel()
 	next, err := w.queue.Reclaim(ctx, from, func(m *azservicebus.ReceivedMessage) bool { return brokersOwn(m.DeadLetterReason) }, w.takeBack)
 	if err != nil && ctx.Err() == nil {
 		w.log.WarnContext(ctx, "the dead-letter queue could not be looked through for what the broker gave up; trying again", "in", reclaimEvery.String(), "error", err)

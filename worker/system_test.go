@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -40,14 +41,15 @@ const (
 // A system is everything in one bubble of virtual time: emulated Azure, the real SDKs over connections in memory, workers.
 type system struct {
 	*emulator.Emulator
-	t         *testing.T
-	amqp, arm *emulator.Pipe
-	tokens    *emulator.Pipe
-	client    *azservicebus.Client // the outside's: submits and reads events
-	spans     *tracetest.InMemoryExporter
-	log       *slog.Logger
-	logged    *bytes.Buffer
-	faults    atomic.Pointer[fault.Injector]
+	t           *testing.T
+	amqp, arm   *emulator.Pipe
+	tokens      *emulator.Pipe
+	client      *azservicebus.Client // the outside's: submits and reads events
+	spans       *tracetest.InMemoryExporter
+	log         *slog.Logger
+	logged      *bytes.Buffer
+	faults      atomic.Pointer[fault.Injector]
+	unreachable atomic.Bool // replicas cannot connect to Service Bus
 }
 
 // inVirtualTime runs a test in a bubble. The seed describes ARM's pools.
@@ -170,6 +172,7 @@ type options struct {
 	worker.Policy
 	overHTTP func(http.RoundTripper) http.RoundTripper
 	crash    crash
+	killedBy string // path's end of a request to ARM with which the replica dies
 }
 
 // work starts a replica.
@@ -180,12 +183,12 @@ func (s *system) work(change ...func(*options)) *replica {
 		c(&o)
 	}
 	r := &replica{network: network{crash: o.crash, crashed: make(chan struct{})}, ended: make(chan struct{})}
-	q, err := queue.Open(func() (*azservicebus.Client, error) { return s.dial(r.dialler(s.amqp)), nil }, "connection-deletes", "connection-events", s.log)
+	q, err := queue.Open(func() (*azservicebus.Client, error) { return s.dial(s.unlessUnreachable(r.dialler(s.amqp))), nil }, "connection-deletes", "connection-events", s.log)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	resourceManager, err := deletion.NewClient(deletion.Options{
-		Credential: s.credential(r.dialler(s.tokens)), APIVersion: "2021-10-01", Transport: o.overHTTP(s.transport(r.dialler(s.arm))),
+		Credential: s.credential(r.dialler(s.tokens)), APIVersion: "2021-10-01", Transport: o.overHTTP(r.deadly(s.transport(r.dialler(s.arm)), o.killedBy)),
 		Cloud: cloud.Configuration{Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
 			cloud.ResourceManager: {Endpoint: "https://" + armHost, Audience: emulator.Audience}}},
 	})
@@ -203,6 +206,27 @@ func (s *system) work(change ...func(*options)) *replica {
 	}()
 	s.t.Cleanup(func() { r.stop() })
 	return r
+}
+
+// killedBy is for a replica that dies as soon as ARM would be asked about something.
+func killedBy(suffix string) func(*options) { return func(o *options) { o.killedBy = suffix } }
+
+func (r *replica) deadly(rt http.RoundTripper, suffix string) http.RoundTripper {
+	return roundTrip(func(req *http.Request) (*http.Response, error) {
+		if suffix != "" && strings.HasSuffix(req.URL.Path, suffix) {
+			r.die()
+		}
+		return rt.RoundTrip(req)
+	})
+}
+
+func (s *system) unlessUnreachable(dial dialFunc) dialFunc {
+	return func(ctx context.Context) (net.Conn, error) {
+		if s.unreachable.Load() {
+			return nil, errors.New("connection refused")
+		}
+		return dial(ctx)
+	}
 }
 
 // stop drains the replica, if it was not drained yet, and tells how long that took.

@@ -50,6 +50,19 @@ func TestChaos(t *testing.T) {
 	}
 }
 
+// TestFrozen has the connections to Service Bus stay open and pass nothing on. The worker goes on over new ones by itself.
+func TestFrozen(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes the minute after which AMQP gives a silent peer up")
+	}
+	t.Parallel()
+	c := startChaos(t, 10)
+	c.judge(0)
+	c.proxy.freeze()
+	c.submitFrom(10)
+	c.judge(1)
+}
+
 // chaosKinds are the requests: how ARM answers, and how they end.
 var chaosKinds = []struct {
 	script, body, outcome, code string
@@ -189,7 +202,10 @@ func (c *chaos) restartServiceBus() {
 }
 
 // submit sends all requests. Every tenth pair goes by one request id.
-func (c *chaos) submit() {
+func (c *chaos) submit() { c.submitFrom(0) }
+
+// submitFrom sends them again, as messages with numbers from n on.
+func (c *chaos) submitFrom(n int) {
 	c.t.Helper()
 	sender, err := c.client.NewSender(defaultQueue, nil)
 	if err != nil {
@@ -201,7 +217,7 @@ func (c *chaos) submit() {
 		if body == "" {
 			body = fmt.Sprintf(`{"connectionId":%q,"requestId":"ticket-%d"}`, connectionOf(i), i/20)
 		}
-		if err := sender.SendMessage(c.t.Context(), &azservicebus.Message{MessageID: new(fmt.Sprint("m", i)), Body: []byte(body)}, nil); err != nil {
+		if err := sender.SendMessage(c.t.Context(), &azservicebus.Message{MessageID: new(fmt.Sprint("m", n+i)), Body: []byte(body)}, nil); err != nil {
 			c.t.Fatal(err)
 		}
 	}

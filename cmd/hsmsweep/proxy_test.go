@@ -13,7 +13,7 @@ type proxy struct {
 	to string
 
 	mu      sync.Mutex
-	conns   map[net.Conn]bool
+	conns   map[net.Conn]bool // true: passes nothing on any more
 	running sync.WaitGroup
 }
 
@@ -46,7 +46,7 @@ func (p *proxy) accept() {
 			continue
 		}
 		p.mu.Lock()
-		p.conns[client], p.conns[server] = true, true
+		p.conns[client], p.conns[server] = false, false
 		p.mu.Unlock()
 		p.running.Go(func() { p.pass(client, server) })
 		p.running.Go(func() { p.pass(server, client) })
@@ -55,12 +55,36 @@ func (p *proxy) accept() {
 
 // pass copies until either side ends, and ends both.
 func (p *proxy) pass(from, to net.Conn) {
-	_, _ = io.Copy(to, from) // that it ends is all there is to know
+	_, _ = io.Copy(unlessFrozen{p, to}, from) // that it ends is all there is to know
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range []net.Conn{from, to} {
 		c.Close()
 		delete(p.conns, c)
+	}
+}
+
+type unlessFrozen struct {
+	p  *proxy
+	to net.Conn
+}
+
+func (u unlessFrozen) Write(b []byte) (int, error) {
+	u.p.mu.Lock()
+	frozen := u.p.conns[u.to]
+	u.p.mu.Unlock()
+	if frozen {
+		return len(b), nil
+	}
+	return u.to.Write(b)
+}
+
+// freeze has the connections of now pass nothing on any more, and leaves them open: as a firewall that has forgotten them.
+func (p *proxy) freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		p.conns[c] = true
 	}
 }
 
