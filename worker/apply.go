@@ -17,6 +17,8 @@ import (
 //	2  publish the event        message, and the event is out: the step is repeated, the second event has the same id
 //	3  settle                   the commit point; before it the message comes back, after it the hop is over
 //
+// worker/model/step.pml is this order as a model, checked in every state that two workers and three faults can bring about.
+//
 // If 3 fails because the lock is lost, somebody else repeats the step: our effects had the ids that theirs have.
 func (w *Worker) apply(ctx context.Context, t task, v Verdict) Verdict {
 	if errors.Is(context.Cause(ctx), queue.ErrLockLost) {

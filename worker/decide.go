@@ -15,6 +15,9 @@ const deniedFor = 15 * time.Minute
 // suspectAfter is after how many deliveries that nobody settled a message is kept apart from others.
 const suspectAfter = 2
 
+// longestApart is the setback whose delay is the longest that such a message is kept apart for: half a minute.
+const longestApart = 5
+
 // longestPanics is after how many panics a request is taken for their cause.
 const longestPanics = 3
 
@@ -45,7 +48,7 @@ func admit(t task, now time.Time, p Policy) (Verdict, bool) {
 		// Back into the queue, to be tried at a time of its own: what kills the process takes others that are in hand along, and
 		// they must not run out of deliveries with it.
 		a.Failures += t.failures
-		return park(a, later(a.Due, now.Add(p.Backoff(a.Failures))), WaitRedelivered), true
+		return park(a, later(a.Due, now.Add(p.Backoff(min(a.Failures, longestApart)))), WaitRedelivered), true
 	case t.fault != nil:
 		return end(a, End{Outcome: EndInvalid, At: now, Code: t.fault.code, Message: t.fault.message}), true
 	case !inScope(t.request.Connection.Pool, p.AllowScopes):

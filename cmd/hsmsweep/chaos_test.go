@@ -127,8 +127,11 @@ func startChaos(t *testing.T, requests int) *chaos {
 		c.workers = append(c.workers, c.startWorker())
 	}
 	t.Cleanup(func() {
-		for _, w := range c.workers {
+		for i, w := range c.workers {
 			w.kill()
+			if t.Failed() {
+				t.Logf("worker %d:\n%.5000s", i, w.err.text())
+			}
 		}
 	})
 	return c
@@ -288,11 +291,6 @@ func (c *chaos) judge(mishaps int) {
 	}
 	t.Logf("%d requests, %d mishaps, seed %d: all ended in %s as %v; %d of them absent where deleted was planned",
 		c.requests, mishaps, *chaosSeed, took.Round(time.Second), byOutcome, absent)
-	if t.Failed() {
-		for i, w := range c.workers {
-			t.Logf("worker %d:\n%.3000s", i, w.err.text())
-		}
-	}
 }
 
 // wantLeft waits until the request queue is empty, and counts the dead letters.
