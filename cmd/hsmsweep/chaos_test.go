@@ -236,6 +236,7 @@ func (c *chaos) judge(mishaps int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer receiver.Close(context.Background()) // its credit would take the next events
 	type counted struct{ outcome, code string }
 	ends, ids := map[string][]counted{}, map[string]bool{}
 	byOutcome := map[string]int{}
