@@ -45,7 +45,7 @@ type EventData struct {
 	FinishedAt    time.Time        `json:"finishedAt"`
 	Attempts      int              `json:"attempts"` // DELETEs sent
 	Polls         int              `json:"polls"`
-	DeliveryCount int              `json:"deliveryCount"`
+	DeliveryCount int              `json:"deliveryCount"` // of the last step's message, and of those that it was parked apart from
 	HTTPStatus    int              `json:"httpStatus,omitempty"`
 	ARMRequestID  string           `json:"armRequestId,omitempty"`
 	Expected      string           `json:"expected,omitempty"`
@@ -69,7 +69,7 @@ func (w *Worker) event(ctx context.Context, t task, v Verdict) (*azservicebus.Me
 		RequestID: a.RequestID, Outcome: e.Outcome,
 		Reason: cut(t.request.Reason, longestText), RequestedBy: cut(t.request.RequestedBy, longestText),
 		RequestedAt: a.RequestedAt.UTC(), StartedAt: a.StartedAt.UTC(), FinishedAt: e.At.UTC(),
-		Attempts: a.Deletes, Polls: a.Polls, DeliveryCount: t.deliveries,
+		Attempts: a.Deletes, Polls: a.Polls, DeliveryCount: t.attempt.Failures + t.deliveries,
 		HTTPStatus: e.HTTPStatus, ARMRequestID: e.ARMRequestID, Expected: e.Expected, Found: e.Found,
 	}
 	if e.Code != "" {

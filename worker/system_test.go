@@ -20,6 +20,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/Azure/azure-sdk-for-go/sdk/tracing/azotel"
 	"github.com/google/uuid"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -187,7 +188,9 @@ func (s *system) work(change ...func(*options)) *replica {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	tracer := sdktrace.NewTracerProvider(sdktrace.WithSyncer(s.spans))
 	resourceManager, err := deletion.NewClient(deletion.Options{
+		Tracing:    azotel.NewTracingProvider(tracer, nil),
 		Credential: s.credential(r.dialler(s.tokens)), APIVersion: "2021-10-01", Transport: o.overHTTP(r.deadly(s.transport(r.dialler(s.arm)), o.killedBy)),
 		Cloud: cloud.Configuration{Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
 			cloud.ResourceManager: {Endpoint: "https://" + armHost, Audience: emulator.Audience}}},
@@ -196,7 +199,7 @@ func (s *system) work(change ...func(*options)) *replica {
 		s.t.Fatal(err)
 	}
 	r.worker = worker.New(worker.Options{Queue: q, QueueName: "connection-deletes", ARM: resourceManager, Policy: o.Policy, Concurrency: 8,
-		Grace: 25 * time.Second, Log: s.log, Tracer: sdktrace.NewTracerProvider(sdktrace.WithSyncer(s.spans))})
+		Grace: 25 * time.Second, Log: s.log, Tracer: tracer})
 	ctx, drain := context.WithCancel(context.Background())
 	r.drain = drain
 	go func() {

@@ -40,6 +40,7 @@ type Worker struct {
 	gate        gate
 	stall       stall
 	silence     silence
+	lost        int // how often in a row the receiving link was lost; Run's own
 	health      health
 }
 
@@ -118,8 +119,11 @@ func (w *Worker) receive(ctx context.Context, n int) ([]*queue.Delivery, error) 
 	case len(deliveries) > 0:
 		w.silence.broken()
 		w.health.hears()
-	case err == nil && time.Since(began) < time.Second:
-		err = errLinkLost
+		w.lost = 0
+	case err == nil:
+		if w.lost++; w.lost > 1 && time.Since(began) < time.Second {
+			err = errLinkLost
+		}
 	}
 	return deliveries, err
 }

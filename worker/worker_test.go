@@ -400,6 +400,24 @@ func TestTooManyDeliveries(t *testing.T) {
 	})
 }
 
+// TestKeptApart has a message that two processes died of, or near it. It is parked for a moment, and its deliveries still count.
+func TestKeptApart(t *testing.T) {
+	inVirtualTime(t, seed(""), func(t *testing.T, s *system) {
+		s.submit("m1", request("pec"))
+		for range 2 {
+			s.take("connection-deletes")
+			<-time.After(61 * time.Second)
+		}
+		r := s.work()
+		began := time.Now()
+		e := s.events(1)[0]
+		r.stop()
+		if took := time.Since(began); e.Data.Outcome != "deleted" || e.Data.DeliveryCount != 3 || took > 5*time.Second {
+			t.Errorf("ended as %s on delivery %d after %s, want deleted on delivery 3 within seconds", e.Data.Outcome, e.Data.DeliveryCount, took)
+		}
+	})
+}
+
 // TestSameRequestID has one ticket number on three messages, and one of them resubmitted from the dead-letter queue.
 func TestSameRequestID(t *testing.T) {
 	inVirtualTime(t, manyConnections(3), func(t *testing.T, s *system) {
@@ -544,7 +562,7 @@ func TestAttemptsAreSent(t *testing.T) {
 // TestNoTokens has the identity endpoint down for a while. No step waits for it with its lock, and a drain is not held up.
 func TestNoTokens(t *testing.T) {
 	inVirtualTime(t, manyConnections(20), func(t *testing.T, s *system) {
-		s.Identity.FailNext(20, http.StatusInternalServerError)
+		s.Identity.FailNext(8, http.StatusInternalServerError)
 		for i := range 20 {
 			s.submit(fmt.Sprint("m", i), request(fmt.Sprint("c", i)))
 		}
