@@ -66,11 +66,19 @@ var errDraining = errors.New("draining")
 func (w *Worker) Run(ctx context.Context) {
 	work, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
-	stop := context.AfterFunc(ctx, func() {
+	var draining sync.WaitGroup
+	defer draining.Wait()
+	ended := make(chan struct{})
+	defer close(ended)
+	draining.Go(func() {
+		<-ctx.Done() // Run does not end before
 		w.log.InfoContext(ctx, "draining: no more requests are received", "grace", w.grace.String())
-		time.AfterFunc(w.grace, func() { cut(ErrDrained) })
+		select {
+		case <-time.After(w.grace):
+			cut(ErrDrained)
+		case <-ended:
+		}
 	})
-	defer stop()
 
 	// Receiving goes on for a moment: what the broker has sent already would stay locked if the link ended under it.
 	receiving, end := context.WithCancel(context.WithoutCancel(ctx))

@@ -752,6 +752,7 @@ func (s *system) deadLetter() *azservicebus.ReceivedMessage {
 
 func (s *system) peekWith(queue string, options *azservicebus.ReceiverOptions) *azservicebus.ReceivedMessage {
 	s.t.Helper()
+	synctest.Wait() // an event comes before its message is settled
 	receiver, err := s.client.NewReceiverForQueue(queue, options)
 	if err != nil {
 		s.t.Fatal(err)
