@@ -49,7 +49,7 @@ func TestReceivingAgain(t *testing.T) {
 					tt.repair(s)
 				}
 				repaired := time.Now()
-				s.client2(func() { s.submit("m1", request("pec")) })
+				s.withOwnClient(func() { s.submit("m1", request("pec")) })
 				unfit := ""
 				done := make(chan struct{})
 				go func() {
@@ -104,8 +104,8 @@ func (s *system) must(err error) {
 	}
 }
 
-// client2 does something with a client of its own: the one of the system may have been cut off with the others.
-func (s *system) client2(do func()) {
+// withOwnClient does something with a client of its own: the one of the system may have been cut off with the others.
+func (s *system) withOwnClient(do func()) {
 	before := s.client
 	s.client = s.dial(s.amqp.Dial)
 	do()

@@ -246,7 +246,7 @@ func (m *simulation) set(entity string, c broker.QueueConfig) {
 func (m *simulation) submitAll(plans []plan, rng *rand.Rand) {
 	for _, p := range plans {
 		for {
-			if err := m.send1(p.name, p.text()); err == nil {
+			if err := m.trySend(p.name, p.text()); err == nil {
 				break
 			}
 			<-time.After(5 * time.Second)
@@ -255,7 +255,7 @@ func (m *simulation) submitAll(plans []plan, rng *rand.Rand) {
 	}
 }
 
-func (m *simulation) send1(id, body string) error {
+func (m *simulation) trySend(id, body string) error {
 	sender, err := m.client.NewSender("connection-deletes", nil)
 	if err != nil {
 		return err
