@@ -28,7 +28,7 @@ type armServer struct {
 	tokens  []string // the Authorization headers
 }
 
-// serve starts an armServer. In its answers' headers {arm} stands for its own address.
+// serve starts an armServer. In its answers {arm} stands for its own address.
 func serve(t *testing.T, answers ...goldenAnswer) *armServer {
 	a := &armServer{t: t, answers: answers}
 	a.Server = httptest.NewTLSServer(a)
@@ -51,7 +51,7 @@ func (a *armServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(name, strings.ReplaceAll(values[0], "{arm}", a.URL))
 	}
 	w.WriteHeader(next.status)
-	if _, err := w.Write([]byte(next.body)); err != nil && next.body != "" {
+	if _, err := w.Write([]byte(strings.ReplaceAll(next.body, "{arm}", a.URL))); err != nil && next.body != "" {
 		a.t.Errorf("answering %s: %v", r.RequestURI, err)
 	}
 }

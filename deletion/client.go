@@ -139,19 +139,13 @@ func (c *Client) Read(ctx context.Context, id ConnectionID) (Outcome, error) {
 	if err != nil {
 		return unavailable(err, 0), nil
 	}
-	asked, sent, cancel := exchange(ctx)
-	defer cancel()
-	var raw *http.Response
-	got, err := client.Get(policy.WithCaptureResponse(asked, &raw), id.Pool.ResourceGroup, id.Pool.Name, id.Name, nil)
-	if raw == nil {
-		return unavailable(err, int(sent.Load())), cause(ctx)
-	}
-	out := classify(askRead, read(raw)).sent(sent)
-	if out.Kind == Present && err != nil {
-		return unavailable(fmt.Errorf("the connection cannot be read: %w", err), int(sent.Load())), nil
-	}
-	out.Found = found(got.MHSMPrivateEndpointConnection)
-	return out, nil
+	var got armkeyvault.MHSMPrivateEndpointConnectionsClientGetResponse
+	out, err := get(ctx, func(ctx context.Context) (err error) {
+		got, err = client.Get(ctx, id.Pool.ResourceGroup, id.Pool.Name, id.Name, nil)
+		return err
+	})
+	out.Found = found(got.Properties)
+	return out, err
 }
 
 // readBack reads the connection to settle what a poll left open: gone is Deleted, still there is what the caller says, with
@@ -161,7 +155,7 @@ func (c *Client) readBack(ctx context.Context, id ConnectionID, stillThere Kind,
 	out.Sent += next.Sent
 	switch out.Kind {
 	case Absent:
-		out.Kind, out.Code, out.Message = Deleted, "", ""
+		out.Kind, out.Code, out.Message, out.Verified = Deleted, "", "", true
 	case Present:
 		out.Kind, out.Operation = stillThere, next.Operation
 		out.RetryAfter = max(out.RetryAfter, next.RetryAfter)
@@ -277,15 +271,19 @@ func cause(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-func found(c armkeyvault.MHSMPrivateEndpointConnection) Connection {
+func found(p *armkeyvault.MHSMPrivateEndpointConnectionProperties) Connection {
 	var out Connection
-	if p := c.Properties; p != nil {
-		if p.PrivateEndpoint != nil && p.PrivateEndpoint.ID != nil {
-			out.Endpoint = *p.PrivateEndpoint.ID
-		}
-		if s := p.PrivateLinkServiceConnectionState; s != nil && s.Status != nil {
-			out.Status = string(*s.Status)
-		}
+	if p == nil {
+		return out
+	}
+	if p.PrivateEndpoint != nil && p.PrivateEndpoint.ID != nil {
+		out.Endpoint = *p.PrivateEndpoint.ID
+	}
+	if s := p.PrivateLinkServiceConnectionState; s != nil && s.Status != nil {
+		out.Status = string(*s.Status)
+	}
+	if p.ProvisioningState != nil {
+		out.State = string(*p.ProvisioningState)
 	}
 	return out
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // FuzzConnectionID: what is accepted is rebuilt in its places, and has the type's names in any spelling.
@@ -38,7 +40,8 @@ func FuzzConnectionID(f *testing.F) {
 	})
 }
 
-// FuzzDecodeRequest: an accepted request names a connection, keeps to its limits, and is one that encoding/json reads alike.
+// FuzzDecodeRequest: an accepted request names a connection or selects some, keeps to its limits, is one that encoding/json reads
+// alike, and is the same when it was written and read again.
 func FuzzDecodeRequest(f *testing.F) {
 	for _, body := range []string{
 		`{"connectionId":"` + connection + `"}`,
@@ -61,7 +64,22 @@ func FuzzDecodeRequest(f *testing.F) {
 			}
 			return
 		}
-		checkConnection(t, r.Connection)
+		named := ""
+		if r.Selects() {
+			if (r.Pool == nil) == (r.Endpoint == nil) || r.Pool != nil && len(r.Statuses) == 0 {
+				t.Errorf("selects by %+v", r)
+			}
+		} else {
+			checkConnection(t, r.Connection)
+			named = r.Connection.String()
+		}
+		text, err := r.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if copied, err := DecodeRequest(text); err != nil || !cmp.Equal(r, copied, cmp.Comparer(time.Time.Equal)) {
+			t.Errorf("written as %s, %v: %s", text, err, cmp.Diff(r, copied))
+		}
 		for _, s := range r.Statuses {
 			if !slices.Contains(LinkStatuses, s) {
 				t.Errorf("status %q", s)
@@ -75,7 +93,7 @@ func FuzzDecodeRequest(f *testing.F) {
 		if err := json.Unmarshal(data, &again); err != nil {
 			t.Fatalf("encoding/json refuses what was accepted: %v", err)
 		}
-		if !strings.EqualFold(again.ConnectionID, r.Connection.String()) || again.RequestID != r.RequestID || again.DryRun != r.DryRun || again.Force != r.Force {
+		if !strings.EqualFold(again.ConnectionID, named) || again.RequestID != r.RequestID || again.DryRun != r.DryRun || again.Force != r.Force {
 			t.Errorf("read as %+v, by encoding/json as %+v", r, again)
 		}
 		if (len(again.Status) > 0) != (len(r.Statuses) > 0) || (again.PrivateEndpointID != "") != (r.Endpoint != nil) {

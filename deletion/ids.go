@@ -79,6 +79,11 @@ func (e EndpointID) String() string {
 // SameID tells whether two ARM ids name the same resource. Case does not count, because ARM answers in whatever case it likes.
 func SameID(a, b string) bool { return equalFold(a, b) }
 
+// Compare orders ids as text, without regard to case: it is 0 for two names of one connection.
+func (c ConnectionID) Compare(other ConnectionID) int {
+	return strings.Compare(strings.ToLower(c.String()), strings.ToLower(other.String()))
+}
+
 // path is the connection's place in a URL. The names were checked, so escaping only concerns letters beyond ASCII.
 func (c ConnectionID) path() string {
 	segments := strings.Split(c.String(), "/")

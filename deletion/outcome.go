@@ -32,6 +32,9 @@ type Outcome struct {
 	Kind         Kind
 	Operation    Operation     // Accepted, Running: what to poll next
 	Found        Connection    // Present: as it was read
+	Listed       []Connection  // Present, of a search: each once, in the order of their ids
+	Pool         *Pool         // Present, where the pool was read too
+	Verified     bool          // Deleted: the connection was read back, and is gone
 	RetryAfter   time.Duration // what ARM asked for, uncapped; 0: it did not say
 	Sent         int           // how often the question went out: 0 without a token or a connection, more after a challenge
 	HTTPStatus   int           // 0: there was no answer
@@ -57,6 +60,8 @@ const (
 
 // A Connection is what ARM says of a private endpoint connection.
 type Connection struct {
-	Status   string // the link's state: a LinkStatus, or a word Azure has not documented yet
-	Endpoint string // ARM id of the private endpoint, in ARM's spelling
+	ID       ConnectionID // of one that was listed
+	Status   string       // the link's state: a LinkStatus, or a word Azure has not documented yet
+	Endpoint string       // ARM id of the private endpoint, in ARM's spelling
+	State    string       // provisioningState
 }

@@ -15,9 +15,11 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A Request asks for a connection to be deleted. It is what the body of a message says, checked.
+// A Request asks for a connection to be deleted, or for all that a selector finds. It is what the body of a message says,
+// checked.
 type Request struct {
-	Connection ConnectionID
+	Connection ConnectionID // zero: a selector, of Pool's connections in one of Statuses, or of those that belong to Endpoint
+	Pool       *PoolID
 	RequestID  string // the caller's; empty when the body has none
 	// Statuses and Endpoint are guards: delete only a connection in one of these link states, and only one that still
 	// belongs to this private endpoint. Empty and nil guard nothing.
@@ -28,8 +30,12 @@ type Request struct {
 	Ticket      *Ticket
 	NotBefore   time.Time // zero: at once
 	DryRun      bool
-	Force       bool
+	Force       bool // overrides --protect-last-approved
+	Reported    bool // somebody else's deletion, reported by an event: the connection is only read
 }
+
+// Selects tells whether the request is a selector, which becomes one request for each connection that it finds.
+func (r Request) Selects() bool { return r.Connection == ConnectionID{} }
 
 // A Ticket is what the request came from; it goes back with every event.
 type Ticket struct {
@@ -53,9 +59,6 @@ func ParseLinkStatus(s string) (LinkStatus, error) {
 	}
 	return "", fmt.Errorf("%s is not one of Approved, Pending, Rejected, Disconnected", quote(s))
 }
-
-// ErrSelector says that a request selects connections by something else than their id.
-var ErrSelector = errors.New("only connectionId selects a connection in this version: privateEndpointId alone and managedHsmId are not served")
 
 // body is the native request as it stands in JSON.
 type body struct {
@@ -98,6 +101,30 @@ func salvage(data []byte) Request {
 	}
 	r, _ := b.request()
 	return r
+}
+
+// Encode writes the request as a native one, for a message of its own. Reported is no part of it.
+func (r Request) Encode() ([]byte, error) {
+	b := body{Reason: r.Reason, RequestedBy: r.RequestedBy, Ticket: r.Ticket, DryRun: r.DryRun, Force: r.Force}
+	if !r.Selects() {
+		b.ConnectionID = r.Connection.String()
+	}
+	if r.Endpoint != nil {
+		b.PrivateEndpointID = r.Endpoint.String()
+	}
+	if r.Pool != nil {
+		b.ManagedHSMID = r.Pool.String()
+	}
+	for _, status := range r.Statuses {
+		b.Status = append(b.Status, string(status))
+	}
+	if r.RequestID != "" {
+		b.RequestID = &r.RequestID
+	}
+	if !r.NotBefore.IsZero() {
+		b.NotBefore = &r.NotBefore
+	}
+	return json.Marshal(b)
 }
 
 // nullFault refuses a guard that is null or empty: what should have filled it in did not, and without it more is deleted.
@@ -155,13 +182,20 @@ func (b *body) request() (Request, error) {
 		fault("privateEndpointId", err)
 		r.Endpoint = &endpoint
 	}
+	if b.ManagedHSMID != "" {
+		pool, err := ParsePoolID(b.ManagedHSMID)
+		fault("managedHsmId", err)
+		r.Pool = &pool
+	}
 	switch {
 	case b.ConnectionID != "" && b.ManagedHSMID != "":
-		fault("managedHsmId", errors.New("cannot stand beside connectionId"))
+		fault("managedHsmId", errors.New("cannot stand beside connectionId: name one connection, or select by pool and status"))
+	case b.PrivateEndpointID != "" && b.ManagedHSMID != "":
+		fault("managedHsmId", errors.New("cannot stand beside privateEndpointId: select by one of them"))
+	case b.ManagedHSMID != "" && b.Status == nil:
+		fault("status", errors.New("is missing: managedHsmId selects the connections in these states, such as Disconnected"))
 	case b.ConnectionID == "" && b.ManagedHSMID == "" && b.PrivateEndpointID == "":
-		fault("connectionId", errors.New("is missing: name the private endpoint connection to delete"))
-	case b.ConnectionID == "" && len(faults) == 0:
-		faults = append(faults, ErrSelector)
+		fault("connectionId", errors.New("is missing: name the private endpoint connection to delete, or select with privateEndpointId, or with managedHsmId and status"))
 	}
 	if b.ConnectionID != "" {
 		connection, err := ParseConnectionID(b.ConnectionID)

@@ -41,3 +41,20 @@ func (s Scope) Contains(p PoolID) bool {
 		(s.ResourceGroup == "" || equalFold(s.ResourceGroup, p.ResourceGroup)) &&
 		(s.Pool == "" || strings.EqualFold(s.Pool, p.Name))
 }
+
+// String is the scope's ARM id.
+func (s Scope) String() string {
+	id := "/subscriptions/" + s.SubscriptionID
+	if s.ResourceGroup != "" {
+		id += "/resourceGroups/" + s.ResourceGroup
+	}
+	if s.Pool != "" {
+		return s.pool().String()
+	}
+	return id
+}
+
+func (s Scope) pool() PoolID { return PoolID{s.SubscriptionID, s.ResourceGroup, s.Pool} }
+
+// Scope is the pool as a scope.
+func (p PoolID) Scope() Scope { return Scope{p.SubscriptionID, p.ResourceGroup, p.Name} }

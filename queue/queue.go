@@ -158,6 +158,19 @@ func (q *Queue) Send(ctx context.Context, m *azservicebus.Message, at time.Time)
 	return q.links().requests.send(ctx, m)
 }
 
+// SendAll puts messages on the request queue, to be received at once, as many at a time as fit. After an error some may have been
+// sent: sending all of them again is harmless, by their ids.
+func (q *Queue) SendAll(ctx context.Context, messages []*azservicebus.Message) error {
+	for len(messages) > 0 {
+		n, err := q.links().requests.sendSome(ctx, messages)
+		if err != nil {
+			return err
+		}
+		messages = messages[n:]
+	}
+	return nil
+}
+
 // Publish sends an event.
 func (q *Queue) Publish(ctx context.Context, m *azservicebus.Message) error {
 	return q.links().events.send(ctx, m)

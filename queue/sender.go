@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -33,6 +34,29 @@ func (s *sender) send(ctx context.Context, m *azservicebus.Message) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
 	defer cancel()
 	return s.with(func(link *azservicebus.Sender) error { return link.SendMessage(ctx, m, nil) })
+}
+
+// sendSome sends as many messages as one batch takes, and returns how many those are.
+func (s *sender) sendSome(ctx context.Context, messages []*azservicebus.Message) (n int, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
+	defer cancel()
+	err = s.with(func(link *azservicebus.Sender) error {
+		batch, err := link.NewMessageBatch(ctx, nil)
+		if err != nil {
+			return err
+		}
+		for n = 0; n < len(messages); n++ {
+			err := batch.AddMessage(messages[n], nil)
+			if errors.Is(err, azservicebus.ErrMessageTooLarge) && n > 0 {
+				break
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return link.SendMessageBatch(ctx, batch, nil)
+	})
+	return n, err
 }
 
 // batch opens the link, and tells by the batch how large a message may be.

@@ -27,15 +27,16 @@ func (w *Worker) apply(ctx context.Context, t task, v Verdict) Verdict {
 	if v.Cause != nil {
 		return settled(v, w.queue.GiveBack(ctx, t.delivery))
 	}
+	if err := w.scheduleAll(ctx, v.Children); err != nil { // 1
+		return w.notScheduled(ctx, t, err)
+	}
 	if v.End != nil {
 		v = w.publish(ctx, t, v)
 	}
 	switch {
 	case v.End == nil:
 		if err := w.schedule(ctx, t, v); err != nil { // 1
-			w.stall.failed(err)
-			v = giveBack(fmt.Errorf("the successor could not be scheduled: %w", err))
-			return settled(v, w.queue.GiveBack(ctx, t.delivery))
+			return w.notScheduled(ctx, t, err)
 		}
 		w.stall.over()
 		return settled(v, w.queue.Complete(ctx, t.delivery)) // 3
@@ -44,6 +45,13 @@ func (w *Worker) apply(ctx context.Context, t task, v Verdict) Verdict {
 	default:
 		return settled(v, w.queue.Complete(ctx, t.delivery)) // 3
 	}
+}
+
+// notScheduled gives the message back: the step is repeated, and what was sent already has the ids that it will have then.
+func (w *Worker) notScheduled(ctx context.Context, t task, err error) Verdict {
+	w.stall.failed(err)
+	v := giveBack(fmt.Errorf("the successor could not be scheduled: %w", err))
+	return settled(v, w.queue.GiveBack(ctx, t.delivery))
 }
 
 // publish sends the event of an end. When that fails for good, the end is written into a successor that only publishes: what

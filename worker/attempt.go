@@ -29,8 +29,9 @@ const mostCounted = 1 << 30
 type Attempt struct {
 	Version     int       `json:"version"`
 	RequestID   string    `json:"requestId"`
-	Lineage     string    `json:"lineage"` // what all ids of this request derive from
-	Hop         int       `json:"hop"`     // 0 for the message that came from outside
+	Parent      string    `json:"parent,omitzero"` // request id of the selector, or of the array of events, that it came of
+	Lineage     string    `json:"lineage"`         // what all ids of this request derive from
+	Hop         int       `json:"hop"`             // 0 for the first message
 	Deletes     int       `json:"deletes,omitzero"`
 	Polls       int       `json:"polls,omitzero"`
 	RequestedAt time.Time `json:"requestedAt"`        // when the first message entered the queue
@@ -41,6 +42,8 @@ type Attempt struct {
 
 	Operation *deletion.Operation `json:"operation,omitzero"` // under way at ARM; nil: the next question is the DELETE
 	Endpoint  string              `json:"endpoint,omitzero"`  // the connection's private endpoint, where a guard asked for a read
+	Selection *Selection          `json:"selection,omitzero"` // of a selector
+	Verifying *End                `json:"verifying,omitzero"` // reached, and published once the connection is read back and gone
 	End       *End                `json:"end,omitzero"`       // reached, and only to be published any more
 
 	Setbacks    int       `json:"setbacks,omitzero"` // steps in a row without progress: the exponent of the delay
@@ -66,8 +69,16 @@ func newAttempt(requestID string, sequenceNumber int64, enqueued, now time.Time,
 func (a Attempt) eventID() string { return a.Lineage + "/end" }
 
 // messageID is the same on every repeat of a hop, so that the broker drops the repeat, and new on the next hop, so that it
-// does not drop that.
-func (a Attempt) messageID() string { return a.Lineage + "/" + strconv.Itoa(a.Hop) }
+// does not drop that. The first message of a request that came of another one is known by its lineage.
+func (a Attempt) messageID() string {
+	if a.Hop == 0 {
+		return a.Lineage
+	}
+	return a.Lineage + "/" + strconv.Itoa(a.Hop)
+}
+
+// longestLineage, in characters, leaves room for a hop, or an end, in an id.
+const longestLineage = 101
 
 // compact keeps an id within n characters: its readable beginning and a hash of the whole. Service Bus takes 128, and counts
 // as .NET does, in UTF-16.
@@ -104,16 +115,22 @@ func decodeAttempt(text string) (Attempt, error) {
 	switch {
 	case a.Version != attemptVersion:
 		return Attempt{}, fmt.Errorf("property %s has version %d, this worker knows %d", attemptProperty, a.Version, attemptVersion)
-	case a.Hop < 1 || min(a.Deletes, a.Polls, a.Setbacks, a.Panics, a.Failures) < 0 || max(a.Hop, a.Deletes, a.Polls, a.Setbacks, a.Panics, a.Failures) > mostCounted:
+	case a.Hop < 0 || a.Hop == 0 && a.Parent == "" || min(a.Deletes, a.Polls, a.Setbacks, a.Panics, a.Failures) < 0 || max(a.Hop, a.Deletes, a.Polls, a.Setbacks, a.Panics, a.Failures) > mostCounted:
 		return Attempt{}, fmt.Errorf("property %s has counts that no worker writes", attemptProperty)
-	case a.RequestID == "" || a.Lineage == "" || utf8.RuneCountInString(a.Lineage) > 101:
+	case a.RequestID == "" || a.Lineage == "" || utf8.RuneCountInString(a.Lineage) > longestLineage:
 		return Attempt{}, fmt.Errorf("property %s names no request", attemptProperty)
 	case a.GiveUpAt.IsZero():
 		return Attempt{}, fmt.Errorf("property %s has no time to give up at", attemptProperty)
 	}
 	times := []time.Time{a.RequestedAt, a.StartedAt, a.GiveUpAt, a.Due, a.DeniedSince}
-	if a.End != nil {
-		times = append(times, a.End.At)
+	for _, e := range []*End{a.End, a.Verifying} {
+		if e == nil {
+			continue
+		}
+		times = append(times, e.At)
+		if eventTypes[e.Outcome] == "" {
+			return Attempt{}, fmt.Errorf("property %s has an unknown end", attemptProperty)
+		}
 	}
 	for _, t := range times {
 		if year := t.UTC().Year(); !t.IsZero() && (year < 1970 || year > 9000) {
@@ -127,15 +144,23 @@ func decodeAttempt(text string) (Attempt, error) {
 			return Attempt{}, fmt.Errorf("property %s has an operation of an unknown protocol", attemptProperty)
 		}
 	}
-	if a.End != nil && eventTypes[a.End.Outcome] == "" {
-		return Attempt{}, fmt.Errorf("property %s has an unknown end", attemptProperty)
+	if s := a.Selection; s != nil && (s.Made < len(s.Found) || s.Made > mostCounted || len(s.Found) > mostFound) {
+		return Attempt{}, fmt.Errorf("property %s has a selection that no worker writes", attemptProperty)
+	}
+	if e := a.Verifying; e != nil && !e.gone() {
+		return Attempt{}, fmt.Errorf("property %s verifies what is no deletion", attemptProperty)
 	}
 	return a, nil
 }
 
-// largest is an Attempt as large as one can become, for measuring.
-func largest(a Attempt) Attempt {
+// largest is an Attempt as large as one can become, for measuring. The list of what a selector found is larger than an operation
+// and its end, which it has neither of, can be.
+func largest(a Attempt, selects bool) Attempt {
 	a.Operation = &deletion.Operation{URL: strings.Repeat("x", deletion.LongestOperationURL), Protocol: deletion.AsyncOperation}
+	if selects {
+		a.Operation.URL = strings.Repeat("x", longestFound)
+	}
+	a.Verifying = &End{Message: strings.Repeat("x", 3<<10)}
 	a.LastError = strings.Repeat("x", 3<<10)
 	a.End = &End{Message: strings.Repeat("x", 3<<10)}
 	return a

@@ -18,18 +18,24 @@ const suspectAfter = 2
 // longestApart is the setback whose delay is the longest that such a message is kept apart for: half a minute.
 const longestApart = 5
 
+// verifyFor is how long a connection may be there after ARM said that it is gone.
+const verifyFor = 15 * time.Minute
+
 // longestPanics is after how many panics a request is taken for their cause.
 const longestPanics = 3
 
 // A Policy is what the operator set.
 type Policy struct {
-	AllowScopes       []deletion.Scope // none: everything
-	RequireStatuses   []deletion.LinkStatus
-	DryRun            bool
-	DefaultRetryAfter time.Duration // where ARM names no time
-	MaxRetryAfter     time.Duration // cap on the time that ARM names
-	GiveUpAfter       time.Duration
-	MaxDeliveries     int
+	AllowScopes         []deletion.Scope // none: everything
+	SearchScopes        []deletion.Scope // where the connections of a private endpoint are looked for
+	RequireStatuses     []deletion.LinkStatus
+	ProtectLastApproved bool // of a pool without public access
+	DryRun              bool
+	Verify              bool          // read back what is gone
+	DefaultRetryAfter   time.Duration // where ARM names no time
+	MaxRetryAfter       time.Duration // cap on the time that ARM names
+	GiveUpAfter         time.Duration
+	MaxDeliveries       int
 	// Backoff is the delay after so many steps without progress (1 is the first), jitter included.
 	Backoff func(setbacks int) time.Duration
 	// Spread adds a little to a wait, so that what was parked together does not wake together.
@@ -51,13 +57,18 @@ func admit(t task, now time.Time, p Policy) (Verdict, bool) {
 		return park(a, later(a.Due, now.Add(p.Backoff(min(a.Failures, longestApart)))), WaitRedelivered), true
 	case t.fault != nil:
 		return end(a, End{Outcome: EndInvalid, At: now, Code: t.fault.code, Message: t.fault.message}), true
-	case !inScope(t.request.Connection.Pool, p.AllowScopes):
+	case !inScope(t.request, p.AllowScopes):
 		return end(a, End{Outcome: EndOutOfScope, At: now, Code: CodeOutOfScope,
-			Message: fmt.Sprintf("%s is in none of the scopes that --allow-scope names", t.request.Connection)}), true
+			Message: fmt.Sprintf("%s is in none of the scopes that --allow-scope names", target(t.request))}), true
+	case searches(t) && t.request.Pool == nil && len(p.SearchScopes) == 0:
+		return end(a, End{Outcome: EndInvalid, At: now, Code: CodeNoSearchScope,
+			Message: "privateEndpointId: this worker looks for no endpoint's connections, since it runs without --search-scope; name the connection by connectionId, or have the operator name the subscriptions or pools to search"}), true
 	case now.Before(a.Due) && now.Before(a.GiveUpAt):
 		return park(a, a.Due, a.Why), true // it came early: a clock differs, or somebody moved it
+	case len(t.events) > 0 || a.Selection != nil && len(a.Selection.Found) > 0:
+		return expand(t, now, p), true
 	case !now.Before(a.GiveUpAt) && (a.Operation == nil || now.Before(a.Due)):
-		return end(a, timedOut(a, now)), true
+		return overdue(a, now), true
 	}
 	return Verdict{}, false
 }
@@ -72,17 +83,38 @@ func decide(t task, out deletion.Outcome, now time.Time, p Policy) Verdict {
 	if out.Code != "" {
 		a.LastError = out.Code + ": " + out.Message
 	}
+	t.attempt = a
 	switch out.Kind {
 	case deletion.Deleted:
-		return end(a, reached(EndDeleted, out, now))
+		return gone(a, reached(EndDeleted, out, now), now, p)
 	case deletion.Absent:
-		if dryRun(t, p) {
-			return end(a, wouldHave(reached(EndDryRun, out, now), "absent"))
+		switch {
+		case a.Verifying != nil:
+			e := *a.Verifying
+			e.Verified = true
+			return end(a, e)
+		case t.request.Selects():
+			return selected(t, out, now) // the pool is not there, and has no connections
+		case t.request.Reported:
+			e := reached(EndAbsent, out, now)
+			e.Verified, e.Code, e.Message = true, "", "" // not there is what was reported
+			return end(a, e)
+		case dryRun(t, p):
+			return end(a, wouldHave(reached(EndDryRun, out, now), EndAbsent, "none"))
 		}
-		return end(a, reached(EndAbsent, out, now))
+		return gone(a, reached(EndAbsent, out, now), now, p)
 	case deletion.Present:
+		switch {
+		case a.Verifying != nil:
+			return stillThere(a, out, now, p)
+		case t.request.Selects():
+			return selected(t, out, now)
+		}
 		return end(a, examine(t, out, now, p)) // only what does not pass comes here, see step
 	case deletion.Rejected:
+		if a.Verifying != nil {
+			return end(a, *a.Verifying) // gone, ARM said; that it cannot be read does not make that a failure
+		}
 		return end(a, reached(EndRejected, out, now))
 	case deletion.Failed, deletion.Untrusted:
 		return end(a, reached(EndFailed, out, now))
@@ -101,7 +133,11 @@ func decide(t task, out deletion.Outcome, now time.Time, p Policy) Verdict {
 		if a.DeniedSince.IsZero() {
 			a.DeniedSince = now
 		}
-		if now.Sub(a.DeniedSince) >= deniedFor {
+		switch {
+		case now.Sub(a.DeniedSince) < deniedFor:
+		case a.Verifying != nil:
+			return end(a, *a.Verifying)
+		default:
 			return end(a, reached(EndRejected, out, now))
 		}
 		return setback(a, out, WaitDenied, now, p)
@@ -109,6 +145,27 @@ func decide(t task, out deletion.Outcome, now time.Time, p Policy) Verdict {
 		return setback(a, out, WaitUnavailable, now, p)
 	}
 	return panicked(t, fmt.Sprintf("no rule for the outcome %q", out.Kind), now, p)
+}
+
+// gone ends a request whose connection is gone, ARM says; or has that looked at first, where the operator wants it.
+func gone(a Attempt, e End, now time.Time, p Policy) Verdict {
+	if !p.Verify || e.Verified {
+		return end(a, e)
+	}
+	a.Verifying, a.Setbacks = &e, 0
+	return setback(a, deletion.Outcome{}, WaitVerify, now, p)
+}
+
+// stillThere decides for a connection that ARM has said to be gone, and that is read all the same: again, for a while.
+func stillThere(a Attempt, out deletion.Outcome, now time.Time, p Policy) Verdict {
+	since := a.Verifying.At
+	if now.Sub(since) < verifyFor {
+		return setback(a, out, WaitVerify, now, p)
+	}
+	e := reached(EndFailed, out, now)
+	e.Code, e.Message = CodeStillPresent, fmt.Sprintf("ARM said at %s that the connection is gone (%s), and it is there all the same, in state %s; see whether something creates it again",
+		since.UTC().Format(time.RFC3339), a.Verifying.Outcome, orNone(out.Found.Status))
+	return end(a, e)
 }
 
 // panicked decides for a step that panicked: once more later, perhaps elsewhere, and in the end not any more.
@@ -130,24 +187,40 @@ func passes(t task, out deletion.Outcome, p Policy) bool {
 // examine holds a connection, as it was read, against the request's and the operator's guards. The zero End lets it pass.
 func examine(t task, out deletion.Outcome, now time.Time, p Policy) End {
 	found := out.Found
+	skip := func(outcome Reason, expected, found string) End {
+		e := reached(outcome, out, now)
+		e.Expected, e.Found = expected, orNone(found)
+		return e
+	}
+	if t.request.Reported {
+		return skip(EndStatusMismatch, "deleted, as reported", found.Status)
+	}
 	for _, allowed := range [][]deletion.LinkStatus{t.request.Statuses, p.RequireStatuses} {
-		if len(allowed) > 0 && !slices.ContainsFunc(allowed, func(s deletion.LinkStatus) bool { return strings.EqualFold(string(s), found.Status) }) {
-			e := reached(EndStatusMismatch, out, now)
-			e.Expected, e.Found = listed(allowed), orNone(found.Status)
-			return e
+		if len(allowed) > 0 && !among(allowed, found.Status) {
+			return skip(EndStatusMismatch, listed(allowed), found.Status)
 		}
 	}
 	for _, endpoint := range wantedEndpoints(t) {
 		if !deletion.SameID(endpoint, found.Endpoint) {
-			e := reached(EndEndpointMismatch, out, now)
-			e.Expected, e.Found = endpoint, orNone(found.Endpoint)
-			return e
+			return skip(EndEndpointMismatch, endpoint, found.Endpoint)
 		}
 	}
+	if out.Pool != nil && out.Pool.Lifeline(t.request.Connection) {
+		return skip(EndProtected, "public network access, or another Approved connection that stays", "neither: this is the last way into the pool; force deletes it all the same")
+	}
 	if dryRun(t, p) {
-		return wouldHave(reached(EndDryRun, out, now), found.Status)
+		return wouldHave(reached(EndDryRun, out, now), EndDeleted, found.Status)
 	}
 	return End{}
+}
+
+// protectable tells whether the pool has to be asked before a connection, as it was read, is deleted: it may be the last way in.
+func protectable(t task, out deletion.Outcome, p Policy) bool {
+	return p.ProtectLastApproved && !t.request.Force && strings.EqualFold(out.Found.Status, "Approved") && !t.request.Reported
+}
+
+func among(allowed []deletion.LinkStatus, status string) bool {
+	return slices.ContainsFunc(allowed, func(s deletion.LinkStatus) bool { return strings.EqualFold(string(s), status) })
 }
 
 // wantedEndpoints are the private endpoints that the connection must belong to: the one the request names, and the one it
@@ -165,7 +238,13 @@ func wantedEndpoints(t task) []string {
 
 // mustRead tells whether the connection is read before its DELETE.
 func mustRead(t task, p Policy) bool {
-	return dryRun(t, p) || len(t.request.Statuses) > 0 || len(p.RequireStatuses) > 0 || t.request.Endpoint != nil
+	return dryRun(t, p) || len(t.request.Statuses) > 0 || len(p.RequireStatuses) > 0 || t.request.Endpoint != nil ||
+		t.request.Reported || p.ProtectLastApproved && !t.request.Force
+}
+
+// searches tells whether this step looks for what a selector means.
+func searches(t task) bool {
+	return t.request.Selects() && len(t.events) == 0 && (t.attempt.Selection == nil || len(t.attempt.Selection.Found) == 0)
 }
 
 func dryRun(t task, p Policy) bool { return p.DryRun || t.request.DryRun }
@@ -186,9 +265,17 @@ func asked(out deletion.Outcome, p Policy, otherwise time.Duration) time.Duratio
 
 func wait(a Attempt, d time.Duration, why Reason, now time.Time) Verdict {
 	if !now.Before(a.GiveUpAt) {
-		return end(a, timedOut(a, now))
+		return overdue(a, now)
 	}
 	return park(a, now.Add(d), why)
+}
+
+// overdue ends what is not asked about any more.
+func overdue(a Attempt, now time.Time) Verdict {
+	if a.Verifying != nil {
+		return end(a, *a.Verifying)
+	}
+	return end(a, timedOut(a, now))
 }
 
 func tooManyDeliveries(failures int, now time.Time) End {
@@ -208,17 +295,32 @@ func timedOut(a Attempt, now time.Time) End {
 }
 
 func reached(outcome Reason, out deletion.Outcome, now time.Time) End {
-	return End{Outcome: outcome, At: now, HTTPStatus: out.HTTPStatus, ARMRequestID: out.ARMRequestID, Code: out.Code, Message: out.Message}
+	return End{Outcome: outcome, At: now, HTTPStatus: out.HTTPStatus, ARMRequestID: out.ARMRequestID, Verified: out.Verified, Code: out.Code, Message: out.Message}
 }
 
-// wouldHave says what a dry run saw. A refusal's code is not the dry run's.
-func wouldHave(e End, found string) End {
-	e.Found, e.Code, e.Message = orNone(found), "", ""
+// wouldHave says what a dry run saw, and which end it would have come to. A refusal's code is not the dry run's.
+func wouldHave(e End, outcome Reason, found string) End {
+	e.Expected, e.Found, e.Code, e.Message = string(outcome), orNone(found), "", ""
 	return e
 }
 
-func inScope(pool deletion.PoolID, scopes []deletion.Scope) bool {
-	return len(scopes) == 0 || slices.ContainsFunc(scopes, func(s deletion.Scope) bool { return s.Contains(pool) })
+// inScope tells whether the operator allows a request. One that names no pool becomes requests that do.
+func inScope(r deletion.Request, scopes []deletion.Scope) bool {
+	pool, ok := poolOf(r)
+	return !ok || len(scopes) == 0 || slices.ContainsFunc(scopes, func(s deletion.Scope) bool { return s.Contains(pool) })
+}
+
+// target is what a request is for, as its author named it: the ARM id of a connection, a pool or a private endpoint.
+func target(r deletion.Request) string {
+	switch {
+	case !r.Selects():
+		return r.Connection.String()
+	case r.Pool != nil:
+		return r.Pool.String()
+	case r.Endpoint != nil:
+		return r.Endpoint.String()
+	}
+	return ""
 }
 
 func listed(statuses []deletion.LinkStatus) string {

@@ -5,11 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"text/tabwriter"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 
 	"hsmsweep/deletion"
@@ -69,6 +71,18 @@ func with(t task, change func(*task)) task {
 	return t
 }
 
+// verifying is for a deletion that is read back, so long after ARM told of it.
+func verifying(since time.Duration) func(*task) {
+	return func(t *task) { t.attempt.Verifying = &End{Outcome: EndDeleted, At: noon.Add(-since)} }
+}
+
+// selecting makes a selector of a request, that has come so far.
+func selecting(so *Selection) func(*task) {
+	return func(t *task) {
+		t.request.Connection, t.request.Endpoint, t.attempt.Selection = deletion.ConnectionID{}, someoneID, so
+	}
+}
+
 // TestDecisions prints what becomes of every stage with every answer. The golden file is meant to be read.
 func TestDecisions(t *testing.T) {
 	stages := []struct {
@@ -89,13 +103,20 @@ func TestDecisions(t *testing.T) {
 			t.request.Statuses = []deletion.LinkStatus{"Approved"}
 		})},
 		{"read: dry run", with(fresh(), func(t *task) { t.request.DryRun = true })},
+		{"read: reported as deleted", with(fresh(), func(t *task) { t.request.Reported = true })},
+		{"read: gone, ARM said a minute ago", with(polling(), verifying(time.Minute))},
+		{"read: gone, ARM said a quarter of an hour ago", with(polling(), verifying(verifyFor))},
+		{"verify: the right to read is missing", with(polling(), func(t *task) { verifying(time.Hour)(t); t.attempt.DeniedSince = noon.Add(-deniedFor) })},
+		{"verify: past giving up", with(polling(), func(t *task) { verifying(time.Hour)(t); t.attempt.GiveUpAt = noon.Add(-time.Second) })},
+		{"search", with(fresh(), selecting(nil))},
+		{"search: behind what was found before", with(fresh(), selecting(&Selection{After: strings.ToLower(sampleID.String()), Made: 3}))},
 	}
 	var out bytes.Buffer
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 	for _, s := range stages {
 		fmt.Fprintf(w, "%s\n", s.name)
 		for _, kind := range deletion.Kinds {
-			if strings.HasPrefix(s.name, "read") != (kind == deletion.Present) && kind != deletion.Absent {
+			if !slices.Contains(answersTo(s.name), kind) {
 				continue
 			}
 			for _, retryAfter := range []time.Duration{0, 7 * time.Second, 100 * 24 * time.Hour} {
@@ -103,12 +124,23 @@ func TestDecisions(t *testing.T) {
 				if answer.RetryAfter != retryAfter {
 					continue
 				}
-				fmt.Fprintf(w, "  %s\t%s\t%s\n", answer.Kind, orDash(retryAfter), describe(decide(s.task, answer, noon, testPolicy())))
+				fmt.Fprintf(w, "  %s\t%s\t%s\n", answer.Kind, orDash(retryAfter), describe(s.task, decide(s.task, answer, noon, testPolicy())))
 			}
 		}
 	}
 	w.Flush()
 	golden(t, "testdata/decisions.golden", out.Bytes())
+}
+
+// answersTo are the kinds of answers that a stage can get.
+func answersTo(stage string) []deletion.Kind {
+	switch word, _, _ := strings.Cut(stage, ":"); word {
+	case "read":
+		return []deletion.Kind{deletion.Absent, deletion.Present}
+	case "search", "verify":
+		return []deletion.Kind{deletion.Absent, deletion.Present, deletion.Throttled, deletion.Denied, deletion.Rejected, deletion.Unavailable, deletion.Untrusted}
+	}
+	return slices.DeleteFunc(slices.Clone(deletion.Kinds), func(k deletion.Kind) bool { return k == deletion.Present })
 }
 
 // answerOf is a typical answer of a kind. Only those that mean "later" carry a Retry-After.
@@ -133,6 +165,7 @@ func answerOf(kind deletion.Kind, retryAfter time.Duration) deletion.Outcome {
 		out.HTTPStatus, out.Code = 202, deletion.CodeUntrusted
 	case deletion.Present:
 		out.Found = deletion.Connection{Status: "Approved", Endpoint: strings.Replace(someone, "pe1", "pe2", 1)}
+		out.Listed = []deletion.Connection{{ID: sampleID}}
 	}
 	return out
 }
@@ -162,6 +195,17 @@ func TestAdmit(t *testing.T) {
 		{"too old, nothing under way", with(fresh(), func(t *task) { t.attempt.GiveUpAt = noon }), nil},
 		{"too old, a poll is due: once more", with(polling(), func(t *task) { t.attempt.GiveUpAt = noon }), nil},
 		{"too old, ARM asked to wait longer", with(polling(), func(t *task) { t.attempt.GiveUpAt, t.attempt.Due = noon, noon.Add(time.Hour) }), nil},
+		{"several events in one message", with(fresh(), func(t *task) {
+			t.request, t.events = deletion.Request{}, []jsontext.Value{jsontext.Value(`{"connectionId":"` + sampleID.String() + `"}`), jsontext.Value(`{"id":"event-2","specversion":"1.0"}`)}
+		}), nil},
+		{"an endpoint, and nowhere to search", with(fresh(), selecting(nil)), nil},
+		{"an endpoint to search for", with(fresh(), selecting(nil)), func(p *Policy) { p.SearchScopes = []deletion.Scope{outside} }},
+		{"what a search found, all of it", with(fresh(), selecting(&Selection{Found: found{sampleID}, Made: 1, Last: true})), nil},
+		{"what a search found, and there is more", with(fresh(), selecting(&Selection{Found: found{sampleID}, Made: 8})), nil},
+		{"a pool outside the allowed scope", with(fresh(), func(t *task) {
+			t.request = deletion.Request{Pool: &sampleID.Pool, Statuses: []deletion.LinkStatus{"Rejected"}}
+		}),
+			func(p *Policy) { p.AllowScopes = []deletion.Scope{outside} }},
 		{"ended, only to be published", with(polling(), func(t *task) { t.attempt.End = &End{Outcome: EndDeleted, At: noon} }), nil},
 		{"ended, to be published, and too old", with(polling(), func(t *task) {
 			t.attempt.End = &End{Outcome: EndRejected, At: noon, Code: "ScopeLocked"}
@@ -178,7 +222,7 @@ func TestAdmit(t *testing.T) {
 		verdict, done := admit(c.task, noon, p)
 		said := "ask ARM"
 		if done {
-			said = describe(verdict)
+			said = describe(c.task, verdict)
 		}
 		fmt.Fprintf(w, "%s\t%s\n", c.name, said)
 	}
@@ -187,14 +231,25 @@ func TestAdmit(t *testing.T) {
 }
 
 // describe is a verdict in one line.
-func describe(v Verdict) string {
+func describe(t task, v Verdict) string {
+	made := ""
+	for _, c := range v.Children {
+		made += "request " + c.attempt.RequestID + " as " + c.attempt.messageID() + ", "
+	}
+	return made + outcomeOf(t, v)
+}
+
+func outcomeOf(t task, v Verdict) string {
 	switch {
 	case v.End != nil:
 		how := "complete"
 		if v.End.failed() {
 			how = "dead-letter"
 		}
-		line := fmt.Sprintf("%s, %s %s", how, strings.TrimPrefix(eventTypes[v.End.Outcome], "Hsmsweep.ConnectionDelete"), v.End.Outcome)
+		line := fmt.Sprintf("%s, %s %s", how, strings.TrimPrefix(strings.TrimPrefix(eventTypes[v.End.Outcome], "Hsmsweep."), "ConnectionDelete"), v.End.Outcome)
+		if v.End.Verified {
+			line += ", verified"
+		}
 		if v.End.Code != "" {
 			line += " (" + v.End.Code + ")"
 		}
@@ -204,8 +259,15 @@ func describe(v Verdict) string {
 		return strings.ReplaceAll(line, "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/net/providers/Microsoft.Network/privateEndpoints/", "…/")
 	case !v.Until.IsZero():
 		next := "then DELETE"
-		if v.Next.Operation != nil {
+		switch t.attempt = v.Next; {
+		case v.Next.Verifying != nil:
+			next = "then read"
+		case v.Next.Operation != nil:
 			next = "then poll"
+		case searches(t):
+			next = "then search"
+		case t.request.Selects():
+			next = fmt.Sprintf("then make requests of %d", len(v.Next.Selection.Found))
 		}
 		line := fmt.Sprintf("park %s for %s, %s", v.Reason, v.Until.Sub(noon), next)
 		if v.Next.Due.After(v.Until) {

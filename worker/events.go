@@ -15,6 +15,7 @@ import (
 const (
 	typeCompleted = "Hsmsweep.ConnectionDeleteCompleted"
 	typeSkipped   = "Hsmsweep.ConnectionDeleteSkipped"
+	typeExpanded  = "Hsmsweep.RequestExpanded"
 	typeFailed    = "Hsmsweep.ConnectionDeleteFailed"
 )
 
@@ -25,6 +26,10 @@ var eventTypes = map[Reason]string{
 	EndDryRun:           typeSkipped,
 	EndStatusMismatch:   typeSkipped,
 	EndEndpointMismatch: typeSkipped,
+	EndProtected:        typeSkipped,
+	EndNoMatch:          typeSkipped,
+	EndCancelled:        typeSkipped,
+	EndExpanded:         typeExpanded,
 	EndRejected:         typeFailed,
 	EndFailed:           typeFailed,
 	EndTimedOut:         typeFailed,
@@ -34,23 +39,27 @@ var eventTypes = map[Reason]string{
 
 // EventData is the data of an event. What does not apply is left out.
 type EventData struct {
-	RequestID     string           `json:"requestId"`
-	ConnectionID  string           `json:"connectionId,omitempty"`
-	Outcome       Reason           `json:"outcome"`
-	Reason        string           `json:"reason,omitempty"` // the requester's
-	RequestedBy   string           `json:"requestedBy,omitempty"`
-	Ticket        *deletion.Ticket `json:"ticket,omitempty"`
-	RequestedAt   time.Time        `json:"requestedAt"`
-	StartedAt     time.Time        `json:"startedAt,omitzero"`
-	FinishedAt    time.Time        `json:"finishedAt"`
-	Attempts      int              `json:"attempts"` // DELETEs sent
-	Polls         int              `json:"polls"`
-	DeliveryCount int              `json:"deliveryCount"` // of the last step's message, and of those that it was parked apart from
-	HTTPStatus    int              `json:"httpStatus,omitempty"`
-	ARMRequestID  string           `json:"armRequestId,omitempty"`
-	Expected      string           `json:"expected,omitempty"`
-	Found         string           `json:"found,omitempty"`
-	Error         *EventError      `json:"error,omitempty"`
+	RequestID       string           `json:"requestId"`
+	ParentRequestID string           `json:"parentRequestId,omitempty"` // of the selector, or of the array of events, that it came of
+	ConnectionID    string           `json:"connectionId,omitempty"`
+	Outcome         Reason           `json:"outcome"`
+	Reason          string           `json:"reason,omitempty"` // the requester's
+	RequestedBy     string           `json:"requestedBy,omitempty"`
+	Ticket          *deletion.Ticket `json:"ticket,omitempty"`
+	RequestedAt     time.Time        `json:"requestedAt"`
+	StartedAt       time.Time        `json:"startedAt,omitzero"`
+	FinishedAt      time.Time        `json:"finishedAt"`
+	Attempts        int              `json:"attempts"` // DELETEs sent
+	Polls           int              `json:"polls"`
+	DeliveryCount   int              `json:"deliveryCount"` // of the last step's message, and of those that it was parked apart from
+	HTTPStatus      int              `json:"httpStatus,omitempty"`
+	ARMRequestID    string           `json:"armRequestId,omitempty"`
+	Verified        bool             `json:"verified,omitempty"` // read back, and gone
+	Expected        string           `json:"expected,omitempty"`
+	Found           string           `json:"found,omitempty"`
+	Children        []string         `json:"children,omitempty"`   // request ids; of a very long list the last part
+	ChildCount      int              `json:"childCount,omitempty"` // of all
+	Error           *EventError      `json:"error,omitempty"`
 }
 
 // EventError is CloudError's code and message, or this program's own.
@@ -66,11 +75,14 @@ const longestText = 4096
 func (w *Worker) event(ctx context.Context, t task, v Verdict) (*azservicebus.Message, error) {
 	a, e := v.Next, v.End
 	data := EventData{
-		RequestID: a.RequestID, Outcome: e.Outcome,
+		RequestID: a.RequestID, ParentRequestID: a.Parent, Outcome: e.Outcome,
 		Reason: cut(t.request.Reason, longestText), RequestedBy: cut(t.request.RequestedBy, longestText),
 		RequestedAt: a.RequestedAt.UTC(), StartedAt: a.StartedAt.UTC(), FinishedAt: e.At.UTC(),
 		Attempts: a.Deletes, Polls: a.Polls, DeliveryCount: t.attempt.Failures + t.deliveries,
-		HTTPStatus: e.HTTPStatus, ARMRequestID: e.ARMRequestID, Expected: e.Expected, Found: e.Found,
+		HTTPStatus: e.HTTPStatus, ARMRequestID: e.ARMRequestID, Verified: e.Verified, Expected: e.Expected, Found: e.Found,
+	}
+	if e.Outcome == EndExpanded {
+		data.Children, data.ChildCount = listChildren(t, a, w.policy)
 	}
 	if e.Code != "" {
 		data.Error = &EventError{e.Code, e.Message}
@@ -82,10 +94,11 @@ func (w *Worker) event(ctx context.Context, t task, v Verdict) (*azservicebus.Me
 	// A CloudEvent must have a source; a request that names no pool has none but the queue it came from.
 	ce := messaging.CloudEvent{ID: a.eventID(), Source: "hsmsweep/" + w.queueName, SpecVersion: "1.0", Type: eventType, Time: &data.FinishedAt,
 		Extensions: map[string]any{}}
-	if c := t.request.Connection; c != (deletion.ConnectionID{}) {
-		data.ConnectionID = c.String()
-		ce.Source, ce.Subject = c.Pool.String(), new(c.String())
-		properties["managedHsm"] = c.Pool.Name
+	if pool, ok := poolOf(t.request); ok {
+		ce.Source, properties["managedHsm"] = pool.String(), pool.Name
+	}
+	if c := t.request.Connection; !t.request.Selects() {
+		data.ConnectionID, ce.Subject = c.String(), new(c.String())
 	}
 	if ticket := t.request.Ticket; ticket != nil {
 		data.Ticket = &deletion.Ticket{System: cut(ticket.System, longestText), ID: cut(ticket.ID, longestText), URL: cut(ticket.URL, longestText)}
@@ -111,4 +124,15 @@ func (w *Worker) event(ctx context.Context, t task, v Verdict) (*azservicebus.Me
 		Body:                  body,
 		ApplicationProperties: properties,
 	}, nil
+}
+
+// poolOf is the one pool that a request names.
+func poolOf(r deletion.Request) (deletion.PoolID, bool) {
+	switch {
+	case !r.Selects():
+		return r.Connection.Pool, true
+	case r.Pool != nil:
+		return *r.Pool, true
+	}
+	return deletion.PoolID{}, false
 }

@@ -1,8 +1,11 @@
 package worker
 
 import (
+	"strings"
 	"sync"
 	"time"
+
+	"hsmsweep/deletion"
 )
 
 // A gate keeps requests of a throttled subscription from being sent: ARM refuses them anyhow, and each refusal may add to
@@ -34,4 +37,29 @@ func (g *gate) closedFor(subscription string, now time.Time) time.Duration {
 		return 0
 	}
 	return max(0, until.Sub(now))
+}
+
+// turns let one step at a time look at a pool and delete in it. They are this process's memory only.
+type turns struct {
+	mu    sync.Mutex
+	taken map[string]bool // by the pool's lower-case id
+}
+
+// take takes a pool's turn, until done is called; false: somebody else has it.
+func (t *turns) take(pool deletion.PoolID) (done func(), free bool) {
+	key := strings.ToLower(pool.String())
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.taken[key] {
+		return nil, false
+	}
+	if t.taken == nil {
+		t.taken = make(map[string]bool)
+	}
+	t.taken[key] = true
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.taken, key)
+	}, true
 }

@@ -24,6 +24,7 @@ type task struct {
 	deliveries int // of this message, this one included
 	failures   int // of those before this one: nobody settled them
 	request    deletion.Request
+	events     []jsontext.Value // an array of several: each becomes a request of its own
 	attempt    Attempt
 	fault      *fault            // the request cannot be carried out; request then holds what could be read
 	trace      map[string]string // traceparent and tracestate as they came
@@ -40,6 +41,11 @@ func Check(body []byte) error {
 	e, err := open(body, nil)
 	if err == nil {
 		_, err = e.request()
+	}
+	for i, event := range e.events {
+		if fault := Check(event); fault != nil {
+			err = errors.Join(err, fmt.Errorf("event %d of %d: %w", i+1, len(e.events), fault))
+		}
 	}
 	return err
 }
@@ -69,6 +75,7 @@ func (w *Worker) take(d *queue.Delivery, now time.Time) task {
 	if err == nil {
 		t.request, err = e.request()
 	}
+	t.events = e.events
 	t.fault = faultOf(err)
 	if len(t.trace) == 0 {
 		t.trace = e.trace()
@@ -129,6 +136,7 @@ func enqueued(d *queue.Delivery, now time.Time) time.Time {
 type envelope struct {
 	ID, Type, Subject       string
 	Data                    []byte // the native request, or what an event carries instead
+	events                  []jsontext.Value
 	event                   bool
 	version                 string // of CloudEvents; empty for the others
 	traceparent, tracestate string
@@ -144,9 +152,14 @@ func open(body []byte, properties map[string]any) (envelope, error) {
 	if e, ok := binaryMode(body, properties); ok {
 		return e, nil
 	}
-	body, err := single(bytes.TrimSpace(body))
-	if err != nil {
+	body = bytes.TrimSpace(body)
+	switch events, err := array(body); {
+	case err != nil:
 		return envelope{}, err
+	case len(events) == 1: // Event Grid may deliver either
+		body = events[0]
+	case len(events) > 1:
+		return envelope{events: events}, nil
 	}
 	var shape struct {
 		SpecVersion *jsontext.Value `json:"specversion"`
@@ -163,22 +176,6 @@ func open(body []byte, properties map[string]any) (envelope, error) {
 		return cloudEvent(body)
 	}
 	return gridEvent(body)
-}
-
-// single takes the one event out of an array of one: Event Grid may deliver either.
-func single(body []byte) ([]byte, error) {
-	var events []jsontext.Value
-	if len(body) == 0 || body[0] != '[' || json.Unmarshal(body, &events) != nil {
-		return body, nil // not an array, or none that can be read, and then the native decoder says what is wrong
-	}
-	switch len(events) {
-	case 0:
-		return nil, errors.New("an empty array: there is no request in it")
-	case 1:
-		return events[0], nil
-	default:
-		return nil, fmt.Errorf("%w: an array of %d events; send each as a message of its own", errUnsupportedRequest, len(events))
-	}
 }
 
 func cloudEvent(body []byte) (envelope, error) {
@@ -226,13 +223,18 @@ func binaryMode(body []byte, properties map[string]any) (envelope, bool) {
 // a connection, but only if its data cannot have been meant as one: that would drop its guards. Azure's own events never
 // are requests: this worker's deletions raise them too.
 func (e envelope) request() (deletion.Request, error) {
-	if !e.event {
+	switch {
+	case len(e.events) > 0:
+		return deletion.Request{}, nil
+	case !e.event:
 		return deletion.DecodeRequest(e.Data)
 	}
 	connection, err := deletion.ParseConnectionID(e.Subject)
 	switch {
 	case e.version != "" && e.version != "1.0":
 		return deletion.Request{}, fmt.Errorf("specversion: CloudEvents 1.0 is expected, this is %q", e.version)
+	case e.Type == resourceDeleted:
+		return e.deletedResource()
 	case strings.HasPrefix(e.Type, "Microsoft."):
 		return deletion.Request{}, fmt.Errorf("%w: %s", errUnsupportedEvent, e.Type)
 	case deletion.LooksLikeRequest(e.Data):
@@ -243,6 +245,31 @@ func (e envelope) request() (deletion.Request, error) {
 		return deletion.Request{}, errors.New("data: the subject names a connection, but the data is neither a request nor clearly something else, so that a guard in it could be missed")
 	}
 	return deletion.Request{Connection: connection}, nil
+}
+
+// resourceDeleted is the type of Azure's own event of a resource that was deleted.
+const resourceDeleted = "Microsoft.Resources.ResourceDeleteSuccess"
+
+// deletedResource is the request that such an event makes. A private endpoint that is gone leaves connections behind. A connection that
+// is gone, perhaps by this program, leaves nothing to do: it is read, so that the event is not a lie, and never deleted.
+func (e envelope) deletedResource() (deletion.Request, error) {
+	subject := e.Subject
+	if subject == "" {
+		var data struct {
+			ResourceURI string `json:"resourceUri"`
+		}
+		_ = json.Unmarshal(e.Data, &data) // no id then, and that is said below
+		subject = data.ResourceURI
+	}
+	endpoint, notEndpoint := deletion.ParseEndpointID(subject)
+	if notEndpoint == nil {
+		return deletion.Request{Endpoint: &endpoint}, nil
+	}
+	connection, err := deletion.ParseConnectionID(subject)
+	if err != nil {
+		return deletion.Request{}, fmt.Errorf("%w: %s of neither a private endpoint (%w) nor a connection (%w)", errUnsupportedEvent, e.Type, notEndpoint, err)
+	}
+	return deletion.Request{Connection: connection, Reported: true}, nil
 }
 
 // saysNothing tells whether an event's data, which does not look like a request, is none: a whole object, or something that
@@ -259,10 +286,7 @@ func (e envelope) trace() map[string]string {
 	return map[string]string{"traceparent": e.traceparent, "tracestate": e.tracestate}
 }
 
-var (
-	errUnsupportedEvent   = errors.New("not an event that hsmsweep acts upon")
-	errUnsupportedRequest = errors.New("not served in this version")
-)
+var errUnsupportedEvent = errors.New("not an event that hsmsweep acts upon")
 
 func faultOf(err error) *fault {
 	switch {
@@ -270,8 +294,6 @@ func faultOf(err error) *fault {
 		return nil
 	case errors.Is(err, errUnsupportedEvent):
 		return &fault{CodeUnsupportedEvent, err.Error()}
-	case errors.Is(err, errUnsupportedRequest), errors.Is(err, deletion.ErrSelector):
-		return &fault{CodeUnsupportedRequest, err.Error()}
 	}
 	return &fault{CodeInvalidRequest, strings.ReplaceAll(err.Error(), "\n", "; ")}
 }

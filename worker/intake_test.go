@@ -8,7 +8,9 @@ import (
 	"unicode/utf16"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/google/go-cmp/cmp"
 
+	"hsmsweep/deletion"
 	"hsmsweep/queue"
 )
 
@@ -61,10 +63,11 @@ func TestEnvelopes(t *testing.T) {
 		{name: "Event Grid", body: grid(`,"subject":"x","data":` + native), requestID: "grid-1"},
 		{name: "Event Grid, an array of one", body: "[" + grid(`,"subject":"x","data":`+native) + "]", requestID: "grid-1"},
 		{name: "Event Grid with a subject", body: grid(fmt.Sprintf(`,"subject":%q,"data":{}`, sampleID)), requestID: "grid-1"},
-		{name: "two events", body: "[" + grid(`,"data":`+native) + "," + grid(`,"data":`+native) + "]", requestID: "message-1", fault: CodeUnsupportedRequest, says: "2 events"},
+		{name: "an array of an array", body: "[[" + grid(`,"data":`+native) + "]]", requestID: "message-1", fault: CodeInvalidRequest, says: "element 1 of 1 is no JSON object"},
+		{name: "an array with a number in it", body: "[" + grid(`,"data":`+native) + ",7]", requestID: "message-1", fault: CodeInvalidRequest, says: "element 2 of 2"},
 		{name: "no events", body: "[]", requestID: "message-1", fault: CodeInvalidRequest, says: "empty array"},
-		{name: "the event of this worker's own deletion", body: strings.Replace(grid(fmt.Sprintf(`,"subject":%q,"data":{}`, sampleID)), "Contoso.Decommissioned", "Microsoft.Resources.ResourceDeleteSuccess", 1), requestID: "grid-1", fault: CodeUnsupportedEvent},
-		{name: "a selector", body: `{"managedHsmId":"` + sampleID.Pool.String() + `","status":["Disconnected"]}`, requestID: "message-1", fault: CodeUnsupportedRequest, says: "managedHsmId"},
+		{name: "Azure's event of something else", body: azures(grid(`,"subject":"`+sampleID.Pool.String()+`","data":{}`), "ResourceDeleteSuccess"), requestID: "grid-1", fault: CodeUnsupportedEvent, says: "neither a private endpoint"},
+		{name: "Azure's event of a write", body: azures(grid(fmt.Sprintf(`,"subject":%q,"data":{}`, someone)), "ResourceWriteSuccess"), requestID: "grid-1", fault: CodeUnsupportedEvent, says: "ResourceWriteSuccess"},
 		{name: "repeated within an event", body: event(`,"data":`+strings.Replace(native, "{", `{"status":["Approved"],"status":["Rejected"],`, 1), ""), requestID: "message-1", fault: CodeInvalidRequest, says: "twice"},
 		{name: "an event twice over", body: event(`,"id":"event-2","data":`+native, ""), requestID: "message-1", fault: CodeInvalidRequest, says: "twice"},
 		{name: "empty", body: "", requestID: "message-1", fault: CodeInvalidRequest},
@@ -83,6 +86,41 @@ func TestEnvelopes(t *testing.T) {
 				t.Errorf("asks for %s, want the fault %s", got.request.Connection, tt.fault)
 			case tt.fault != "" && (got.fault.code != tt.fault || !strings.Contains(got.fault.message, tt.says)):
 				t.Errorf("fault %+v, want %s that says %q", *got.fault, tt.fault, tt.says)
+			}
+		})
+	}
+}
+
+// azures makes one of Azure's own events of a custom one.
+func azures(event, kind string) string {
+	return strings.Replace(event, "Contoso.Decommissioned", "Microsoft.Resources."+kind, 1)
+}
+
+// TestSelectors takes what stands for several connections, or for none to delete, out of its envelopes.
+func TestSelectors(t *testing.T) {
+	grid := func(more string) string {
+		return azures(`{"id":"grid-1","topic":"/t","eventType":"Contoso.Decommissioned","eventTime":"2026-01-31T12:00:00Z","dataVersion":"2",`+more+`}`, "ResourceDeleteSuccess")
+	}
+	native := fmt.Sprintf(`{"connectionId":%q}`, sampleID)
+	for _, tt := range []struct {
+		name, body string
+		want       deletion.Request
+		events     int
+	}{
+		{name: "a pool", body: fmt.Sprintf(`{"managedHsmId":%q,"status":["Disconnected"]}`, sampleID.Pool), want: deletion.Request{Pool: &sampleID.Pool, Statuses: []deletion.LinkStatus{"Disconnected"}}},
+		{name: "an endpoint", body: fmt.Sprintf(`{"privateEndpointId":%q,"status":["rejected"]}`, someone), want: deletion.Request{Endpoint: someoneID, Statuses: []deletion.LinkStatus{"Rejected"}}},
+		{name: "an endpoint's deletion", body: grid(fmt.Sprintf(`"subject":%q,"data":{"status":"Succeeded","operationName":"Microsoft.Network/privateEndpoints/delete"}`, someone)), want: deletion.Request{Endpoint: someoneID}},
+		{name: "an endpoint's deletion, in the data alone", body: grid(fmt.Sprintf(`"data":{"resourceUri":%q}`, someone)), want: deletion.Request{Endpoint: someoneID}},
+		{name: "a connection's deletion", body: grid(fmt.Sprintf(`"subject":%q,"data":{}`, sampleID)), want: deletion.Request{Connection: sampleID, Reported: true}},
+		{name: "two events", body: "[" + native + "," + grid(fmt.Sprintf(`"subject":%q`, someone)) + "]", events: 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := taken(tt.body, nil)
+			if got.fault != nil {
+				t.Fatalf("fault %+v", *got.fault)
+			}
+			if diff := cmp.Diff(tt.want, got.request); diff != "" || len(got.events) != tt.events {
+				t.Errorf("%d events, want %d; request (-want +got):\n%s", len(got.events), tt.events, diff)
 			}
 		})
 	}

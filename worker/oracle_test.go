@@ -23,6 +23,7 @@ type plan struct {
 	absent bool          // there is no such connection
 	end    worker.Reason // its end when nothing goes wrong
 	code   string        // and its error code
+	sweeps int           // connections that it selects, by their endpoint; each is a request of its own
 }
 
 func (p plan) text() string {
@@ -32,7 +33,22 @@ func (p plan) text() string {
 	return request(p.name)
 }
 
-func (p plan) connection() string { return poolID + "/privateEndpointConnections/" + p.name }
+func (p plan) connection() string {
+	return poolID + "/privateEndpointConnections/" + p.name[strings.LastIndex(p.name, "/")+1:]
+}
+
+func (p plan) endpoint() string {
+	return subscription + "/resourceGroups/net/providers/Microsoft.Network/privateEndpoints/of-" + p.name
+}
+
+// children are the requests that a selector becomes.
+func (p plan) children() []plan {
+	var children []plan
+	for i := range p.sweeps {
+		children = append(children, plan{name: fmt.Sprintf("%s/%s-%d", p.name, p.name, i), end: "deleted"})
+	}
+	return children
+}
 
 // kinds are requests of all kinds.
 var kinds = []plan{
@@ -50,6 +66,7 @@ var kinds = []plan{
 	{name: "guarded", body: `{"connectionId":"CONNECTION","status":["Disconnected"]}`, end: "deleted"},
 	{name: "in-use", body: `{"connectionId":"CONNECTION","status":["Approved"]}`, end: "statusMismatch"},
 	{name: "misspelt", body: `{"connectionID":"x"}`, end: "invalid", code: "InvalidRequest"},
+	{name: "swept", body: `{"privateEndpointId":"ENDPOINT"}`, sweeps: 3, end: "expanded"},
 	{name: "later", body: `{"connectionId":"CONNECTION","notBefore":"2000-01-01T00:10:00Z"}`, end: "deleted"},
 }
 
@@ -61,7 +78,7 @@ func always(answer string) string {
 // planned is one request of a kind, under a name of its own.
 func planned(kind plan, name string) plan {
 	kind.name = name
-	kind.body = strings.ReplaceAll(kind.body, "CONNECTION", kind.connection())
+	kind.body = strings.NewReplacer("CONNECTION", kind.connection(), "ENDPOINT", kind.endpoint()).Replace(kind.body)
 	return kind
 }
 
@@ -69,7 +86,10 @@ func planned(kind plan, name string) plan {
 func seedOf(plans []plan) string {
 	var connections []string
 	for _, p := range plans {
-		if !p.absent {
+		for _, c := range p.children() {
+			connections = append(connections, fmt.Sprintf(`{"name":%q,"status":"Disconnected","privateEndpointId":%q}`, c.name[strings.LastIndex(c.name, "/")+1:], p.endpoint()))
+		}
+		if !p.absent && p.sweeps == 0 {
 			connections = append(connections, fmt.Sprintf(`{"name":%q,"status":"Disconnected","script":%s}`, p.name, cmp.Or(p.script, "{}")))
 		}
 	}
@@ -92,6 +112,9 @@ func newOracle(s *system, plans []plan) *oracle {
 	o := &oracle{s: s, plans: map[string]plan{}, problems: map[string]bool{}, published: map[string]string{}, tooEarly: map[string]bool{}}
 	for _, p := range plans {
 		o.plans[p.name] = p
+		for _, c := range p.children() {
+			o.plans[c.name] = c
+		}
 	}
 	return o
 }
@@ -112,7 +135,7 @@ func (o *oracle) sees(op fault.Operation) {
 	}
 	switch {
 	case op.Name == "send" && op.Target == "connection-events":
-		id, _, _ := strings.Cut(op.MessageID, "@")
+		id := requestOf(strings.TrimSuffix(op.MessageID, "/end"))
 		exists := o.s.ARM.Exists(o.plans[id].connection())
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -128,6 +151,27 @@ func (o *oracle) sees(op fault.Operation) {
 	}
 }
 
+// requestOf is the request that a lineage is of.
+func requestOf(lineage string) string {
+	id, more, _ := strings.Cut(lineage, "@")
+	if i := strings.LastIndex(more, "/"); i >= 0 { // a child's: number, pool, connection
+		id += more[i:]
+	}
+	return id
+}
+
+// lineageOf is the lineage of a message that a worker sent.
+func lineageOf(messageID string) (lineage string, ok bool) {
+	i := strings.LastIndex(messageID, "/")
+	if i < 0 {
+		return "", false
+	}
+	if _, err := strconv.Atoi(messageID[i+1:]); err != nil {
+		return messageID, true // a child's first message
+	}
+	return messageID[:i], true
+}
+
 // successors looks for requests that are in the queue more often than they may be: a message that is being repeated beside
 // its successors, of which one waits.
 func (o *oracle) successors() {
@@ -137,7 +181,7 @@ func (o *oracle) successors() {
 	}
 	scheduled, ids := map[string]int{}, map[string]int{}
 	for _, d := range e.Peek(0, 10_000) {
-		if lineage, _, ok := strings.Cut(d.Message.ID, "/"); ok {
+		if lineage, ok := lineageOf(d.Message.ID); ok {
 			ids[d.Message.ID]++
 			if d.State == broker.Scheduled {
 				scheduled[lineage]++
@@ -184,6 +228,9 @@ func (o *oracle) judge() []string {
 		}
 		if e.Data.Outcome == "deleted" && (o.tooEarly[p.name] || o.s.ARM.Exists(p.connection())) {
 			o.problem("%s is told to be deleted, and was still there", p.name)
+		}
+		if p.sweeps > 0 && len(e.Data.Children) != p.sweeps {
+			o.problem("%s became the requests %v, planned were %d", p.name, e.Data.Children, p.sweeps)
 		}
 		if reason, ok := dead[p.name]; ok != failed || ok && reason != errorCode(e) {
 			o.problem("%s has event %s %s, and dead letter %q", p.name, e.Data.Outcome, errorCode(e), reason)

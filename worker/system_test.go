@@ -126,7 +126,7 @@ func (s *system) stop() {
 		s.t.Error(err)
 	}
 	if s.t.Failed() {
-		s.t.Log("the workers' log:\n" + s.logged.String())
+		s.t.Logf("the workers' log:\n%.20000s", s.logged)
 	}
 }
 
@@ -178,7 +178,11 @@ type options struct {
 
 // work starts a replica.
 func (s *system) work(change ...func(*options)) *replica {
-	o := options{Policy: worker.Policy{DefaultRetryAfter: 15 * time.Second, MaxRetryAfter: time.Hour, GiveUpAfter: 24 * time.Hour, MaxDeliveries: 8},
+	scope, err := deletion.ParseScope(poolID)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	o := options{Policy: worker.Policy{SearchScopes: []deletion.Scope{scope}, DefaultRetryAfter: 15 * time.Second, MaxRetryAfter: time.Hour, GiveUpAfter: 24 * time.Hour, MaxDeliveries: 8},
 		overHTTP: func(rt http.RoundTripper) http.RoundTripper { return rt }}
 	for _, c := range change {
 		c(&o)

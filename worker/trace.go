@@ -72,7 +72,7 @@ func (w *Worker) report(ctx context.Context, t task, v Verdict, did exchange, to
 	span := trace.SpanFromContext(ctx)
 	span.SetAttributes(attribute.String("hsmsweep.reason", string(v.Reason)))
 	fields := []any{
-		"requestId", t.attempt.RequestID, "connectionId", connectionOf(t), "hop", t.attempt.Hop, "reason", string(v.Reason), "took", took.Round(time.Microsecond).String(),
+		"requestId", t.attempt.RequestID, "target", target(t.request), "hop", t.attempt.Hop, "reason", string(v.Reason), "took", took.Round(time.Microsecond).String(),
 	}
 	if did.question != "" {
 		fields = append(fields, "asked", did.question, "answer", string(did.outcome.Kind), "httpStatus", did.outcome.HTTPStatus)
@@ -93,13 +93,6 @@ func (w *Worker) report(ctx context.Context, t task, v Verdict, did exchange, to
 	default:
 		w.log.InfoContext(ctx, "ended", append(fields, "eventId", t.attempt.eventID())...)
 	}
-}
-
-func connectionOf(t task) string {
-	if t.request.Connection.Name == "" {
-		return ""
-	}
-	return t.request.Connection.String()
 }
 
 func stack() string { return string(debug.Stack()) }

@@ -16,6 +16,8 @@ const (
 	WaitNotBefore   Reason = "notBefore"   // the requester's own wish
 	WaitPublish     Reason = "publish"     // ended, and the event could not be published
 	WaitPanic       Reason = "panic"       // a fault in this program
+	WaitVerify      Reason = "verify"      // gone, ARM says, and read back until it is
+	WaitExpand      Reason = "expand"      // a selector that becomes requests
 	WaitRedelivered Reason = "redelivered" // its deliveries end unsettled: it kills the process, or is near what does
 )
 
@@ -26,6 +28,10 @@ const (
 	EndDryRun           Reason = "dryRun"
 	EndStatusMismatch   Reason = "statusMismatch"
 	EndEndpointMismatch Reason = "endpointMismatch"
+	EndProtected        Reason = "protected"
+	EndNoMatch          Reason = "noMatch"
+	EndCancelled        Reason = "cancelled"
+	EndExpanded         Reason = "expanded"
 	EndRejected         Reason = "rejected"
 	EndFailed           Reason = "failed"
 	EndTimedOut         Reason = "timedOut"
@@ -35,16 +41,16 @@ const (
 
 // Error codes of this program, beside those of ARM.
 const (
-	CodeInvalidRequest     = "InvalidRequest"
-	CodeUnsupportedEvent   = "UnsupportedEvent"
-	CodeUnsupportedRequest = "UnsupportedRequest"
-	CodeRequestTooLarge    = "RequestTooLarge"
-	CodeOutOfScope         = "OutOfScope"
-	CodeTimedOut           = "TimedOut"
-	CodeTooManyDeliveries  = "TooManyDeliveries"
-	CodeMessageExpired     = "MessageExpired"
-	CodeStillPresent       = "ConnectionStillPresent"
-	CodeInternalError      = "InternalError"
+	CodeInvalidRequest    = "InvalidRequest"
+	CodeUnsupportedEvent  = "UnsupportedEvent"
+	CodeNoSearchScope     = "NoSearchScope"
+	CodeRequestTooLarge   = "RequestTooLarge"
+	CodeOutOfScope        = "OutOfScope"
+	CodeTimedOut          = "TimedOut"
+	CodeTooManyDeliveries = "TooManyDeliveries"
+	CodeMessageExpired    = "MessageExpired"
+	CodeStillPresent      = "ConnectionStillPresent"
+	CodeInternalError     = "InternalError"
 )
 
 // An End is how a request ended, as the event tells it. It travels in the Attempt when the event could not be published.
@@ -53,6 +59,7 @@ type End struct {
 	At           time.Time `json:"at"`
 	HTTPStatus   int       `json:"httpStatus,omitzero"`
 	ARMRequestID string    `json:"armRequestId,omitzero"`
+	Verified     bool      `json:"verified,omitzero"` // read back, and gone
 	Expected     string    `json:"expected,omitzero"`
 	Found        string    `json:"found,omitzero"`
 	Code         string    `json:"code,omitzero"`
@@ -65,13 +72,14 @@ func (e End) failed() bool { return eventTypes[e.Outcome] == typeFailed }
 // gone tells whether the end says that the connection is not there any more.
 func (e End) gone() bool { return e.Outcome == EndDeleted || e.Outcome == EndAbsent }
 
-// A Verdict is what becomes of a message. The three constructors below are the only makers.
+// A Verdict is what becomes of a message. The three constructors below are the only makers; expand adds children.
 type Verdict struct {
-	Reason Reason
-	Next   Attempt   // the state as it is now; of the successor where there is one
-	End    *End      // the request ends: publish this, then complete or dead-letter
-	Until  time.Time // the request waits: a successor at this time, then complete
-	Cause  error     // neither: the step was not finished, and is repeated when the message comes back
+	Reason   Reason
+	Children []child   // requests that come of this one: they are sent before anything else
+	Next     Attempt   // the state as it is now; of the successor where there is one
+	End      *End      // the request ends: publish this, then complete or dead-letter
+	Until    time.Time // the request waits: a successor at this time, then complete
+	Cause    error     // neither: the step was not finished, and is repeated when the message comes back
 }
 
 // longestMessage, in bytes, is what an event and a dead-letter description carry of an error.

@@ -38,6 +38,7 @@ type Worker struct {
 	log         *slog.Logger
 	tracer      trace.Tracer
 	gate        gate
+	turns       turns
 	stall       stall
 	silence     silence
 	lost        int // how often in a row the receiving link was lost; Run's own

@@ -21,23 +21,26 @@ import (
 
 type runCmd struct {
 	connection
-	Cloud             string        `help:"public, usgovernment or china." default:"public"`
-	ArmEndpoint       string        `help:"Another ARM endpoint, for private clouds and simulators." placeholder:"URL"`
-	ArmAudience       string        `help:"The token audience that goes with it." placeholder:"URL"`
-	APIVersion        string        `name:"api-version" help:"ARM api-version of the operation." default:"2021-10-01"`
-	PollHost          list          `help:"Further host to which an operation URL may point: HOST or HOST:PORT. Repeatable." placeholder:"HOST"`
-	AllowScope        list          `help:"ARM id of a subscription, resource group or pool; a request outside all of them is refused. Repeatable." placeholder:"ID"`
-	RequireStatus     list          `help:"Delete only connections in this link state, else skip. Repeatable." placeholder:"STATUS"`
-	DryRun            bool          `help:"Decide and report; delete nothing."`
-	Concurrency       int           `help:"Messages handled at a time." default:"64"`
-	DefaultRetryAfter time.Duration `help:"Wait when a 202 carries no Retry-After." default:"15s"`
-	MaxRetryAfter     time.Duration `help:"Cap on any wait the server asks for." default:"1h"`
-	GiveUpAfter       time.Duration `help:"Age of a request at which it fails as timed out." default:"24h"`
-	MaxDeliveries     int           `help:"Deliveries of one message after which it is dead-lettered with an event; keep it below the queue's limit." default:"8"`
-	ShutdownGrace     time.Duration `help:"Time for handlers in flight at SIGTERM." default:"25s"`
-	HTTPAddr          string        `name:"http-addr" help:"Address of /healthz and /readyz; empty turns it off." default:":8080"`
-	LogFormat         string        `help:"json or text; json unless stderr is a terminal." default:""`
-	LogLevel          string        `help:"debug, info, warn or error." default:"info"`
+	Cloud               string        `help:"public, usgovernment or china." default:"public"`
+	ArmEndpoint         string        `help:"Another ARM endpoint, for private clouds and simulators." placeholder:"URL"`
+	ArmAudience         string        `help:"The token audience that goes with it." placeholder:"URL"`
+	APIVersion          string        `name:"api-version" help:"ARM api-version of the operation." default:"2021-10-01"`
+	PollHost            list          `help:"Further host to which an operation URL may point: HOST or HOST:PORT. Repeatable." placeholder:"HOST"`
+	AllowScope          list          `help:"ARM id of a subscription, resource group or pool; a request outside all of them is refused. Repeatable." placeholder:"ID"`
+	RequireStatus       list          `help:"Delete only connections in this link state, else skip. Repeatable." placeholder:"STATUS"`
+	SearchScope         list          `help:"ARM id of a subscription, resource group or pool in which the connections of a private endpoint are looked for. Repeatable." placeholder:"ID"`
+	ProtectLastApproved bool          `help:"Refuse to delete the last Approved connection of a pool whose public access is off."`
+	DryRun              bool          `help:"Decide and report; delete nothing."`
+	Verify              bool          `help:"After success read the connection back until it is gone."`
+	Concurrency         int           `help:"Messages handled at a time." default:"64"`
+	DefaultRetryAfter   time.Duration `help:"Wait when a 202 carries no Retry-After." default:"15s"`
+	MaxRetryAfter       time.Duration `help:"Cap on any wait the server asks for." default:"1h"`
+	GiveUpAfter         time.Duration `help:"Age of a request at which it fails as timed out." default:"24h"`
+	MaxDeliveries       int           `help:"Deliveries of one message after which it is dead-lettered with an event; keep it below the queue's limit." default:"8"`
+	ShutdownGrace       time.Duration `help:"Time for handlers in flight at SIGTERM." default:"25s"`
+	HTTPAddr            string        `name:"http-addr" help:"Address of /healthz and /readyz; empty turns it off." default:":8080"`
+	LogFormat           string        `help:"json or text; json unless stderr is a terminal." default:""`
+	LogLevel            string        `help:"debug, info, warn or error." default:"info"`
 }
 
 // Run is the command.
@@ -105,19 +108,23 @@ func (c *runCmd) settings() (settings, error) {
 	faults := []error{c.check()}
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	s := settings{queue: c.Queue, events: c.Events, apiVersion: c.APIVersion, pollHosts: c.PollHost, concurrency: c.Concurrency, grace: c.ShutdownGrace,
-		policy: worker.Policy{DryRun: c.DryRun, DefaultRetryAfter: c.DefaultRetryAfter, MaxRetryAfter: c.MaxRetryAfter,
+		policy: worker.Policy{ProtectLastApproved: c.ProtectLastApproved, DryRun: c.DryRun, Verify: c.Verify, DefaultRetryAfter: c.DefaultRetryAfter, MaxRetryAfter: c.MaxRetryAfter,
 			GiveUpAfter: c.GiveUpAfter, MaxDeliveries: c.MaxDeliveries}}
 	var err error
 	if s.cloud, err = c.where(); err != nil {
 		faults = append(faults, err)
 	}
-	for _, id := range c.AllowScope {
-		scope, err := deletion.ParseScope(id)
-		if err != nil {
-			fault("--allow-scope: %w", err)
+	scopes := func(flag string, ids list) (parsed []deletion.Scope) {
+		for _, id := range ids {
+			scope, err := deletion.ParseScope(id)
+			if err != nil {
+				fault("%s: %w", flag, err)
+			}
+			parsed = append(parsed, scope)
 		}
-		s.policy.AllowScopes = append(s.policy.AllowScopes, scope)
+		return parsed
 	}
+	s.policy.AllowScopes, s.policy.SearchScopes = scopes("--allow-scope", c.AllowScope), scopes("--search-scope", c.SearchScope)
 	for _, word := range c.RequireStatus {
 		status, err := deletion.ParseLinkStatus(word)
 		if err != nil {
