@@ -22,6 +22,7 @@ import (
 	"hsmsweep/internal/emulator/identity"
 	"hsmsweep/internal/emulator/servicebus/admin"
 	"hsmsweep/internal/emulator/servicebus/broker"
+	"hsmsweep/internal/emulator/servicebus/rest"
 	"hsmsweep/internal/emulator/servicebus/server"
 )
 
@@ -47,7 +48,7 @@ type Options struct {
 type Emulator struct {
 	Broker     *broker.Broker
 	ServiceBus *server.Server
-	Admin      http.Handler // Service Bus's administration API
+	Admin      http.Handler // Service Bus over HTTP: its administration API, and sends
 	ARM        *arm.Simulator
 	Identity   *identity.Endpoint
 	Authority  *authority.Authority // of ARM's certificate, and of Service Bus's where a client begins with TLS
@@ -75,7 +76,7 @@ func New(o Options, names ...string) (*Emulator, error) {
 	if e.Broker, err = newBroker(o); err != nil {
 		return nil, err
 	}
-	e.Admin = admin.New(e.Broker)
+	e.Admin = rest.New(e.Broker, admin.New(e.Broker))
 	e.ServiceBus = server.New(server.Options{Broker: e.Broker, TLS: e.Authority.ServerConfig(), HTTP: e.Admin, Logger: o.Log, Faults: o.Faults})
 	return e, nil
 }
@@ -106,7 +107,7 @@ func (e *Emulator) Serve(amqp, resourceManager, tokens net.Listener) {
 	e.serve("the identity endpoint", func() error { return plain.Serve(tokens) })
 }
 
-// ServeAdmin serves the administration API until Close, plain, or over TLS where the client begins with it.
+// ServeAdmin serves Admin until Close, plain, or over TLS where the client begins with it.
 func (e *Emulator) ServeAdmin(l net.Listener) {
 	s := &http.Server{Handler: e.Admin, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(slogWriter{e.log}, "", 0)}
 	e.http = append(e.http, s)

@@ -38,7 +38,7 @@ type Options struct {
 	Broker *broker.Broker
 	// TLS, if set, serves connections that begin with a TLS handshake; others are served in plain text.
 	TLS *tls.Config
-	// HTTP, if set, serves connections that begin with HTTP: the administration API.
+	// HTTP, if set, serves connections that begin with HTTP: the administration API, and sends.
 	HTTP http.Handler
 	// IdleTimeout is announced to clients; twice of it without a byte ends a connection. Default 2 minutes.
 	IdleTimeout time.Duration
