@@ -13,11 +13,13 @@ import (
 // apply carries a verdict out, and returns the one that was: a failure changes it. The order of effects never does, and this
 // is what a crash right after each of them leaves:
 //
-//	1  schedule the successor   message and successor: the step is repeated, the second successor has the same id and is dropped
+//	1  schedule the successor,  message and successor: the step is repeated, the second successor has the same id and is dropped
+//	   and what else comes of the request: the first messages of a selector's requests, which have ids as firm
 //	2  publish the event        message, and the event is out: the step is repeated, the second event has the same id
 //	3  settle                   the commit point; before it the message comes back, after it the hop is over
 //
-// worker/model/step.pml is this order as a model, checked in every state that two workers and three faults can bring about.
+// worker/model/step.pml is this order as a model, and expand.pml a selector's, checked in every state that two workers and three
+// faults can bring about.
 //
 // If 3 fails because the lock is lost, somebody else repeats the step: our effects had the ids that theirs have.
 func (w *Worker) apply(ctx context.Context, t task, v Verdict) Verdict {

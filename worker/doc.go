@@ -13,5 +13,8 @@
 // different on the next one. Ids hang on the lineage: the request id and the sequence number of the message that began it.
 // apply.go says, effect by effect, what a crash there leaves.
 //
+// A selector, and an array of events, becomes a request for each connection (expand): what a search finds is written into the
+// successor before the first of them is sent, for a repeated search would miss those that are gone by then.
+//
 // decide and admit are pure: state, answer, time and policy in, verdict out. testdata/decisions.golden is their table.
 package worker

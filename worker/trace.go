@@ -81,6 +81,10 @@ func (w *Worker) report(ctx context.Context, t task, v Verdict, did exchange, to
 	if did.outcome.Code != "" {
 		fields = append(fields, "code", did.outcome.Code)
 	}
+	if n := len(v.Children); n > 0 {
+		fields = append(fields, "children", n)
+		span.SetAttributes(attribute.Int("hsmsweep.children", n))
+	}
 	switch {
 	case v.Cause != nil:
 		span.SetStatus(codes.Error, v.Cause.Error())

@@ -105,7 +105,7 @@ func startDemo(ctx context.Context, everythingExists bool) (*demo, error) {
 		Concurrency: 64, DefaultRetryAfter: 15 * time.Second, MaxRetryAfter: time.Hour, GiveUpAfter: 24 * time.Hour, MaxDeliveries: 8, ShutdownGrace: 5 * time.Second,
 	}
 	if !everythingExists {
-		run.AllowScope = sampleScopes
+		run.AllowScope, run.SearchScope, run.ProtectLastApproved = sampleScopes, sampleScopes[:1], true
 		if err := seedSamples(azure.ARM); err != nil {
 			return nil, err
 		}
@@ -159,13 +159,18 @@ func (d *demo) carryThrough(ctx context.Context, wanted []sample, show *show) (m
 	if err != nil {
 		return nil, err
 	}
+	pending := map[string]bool{}
 	for _, s := range wanted {
+		pending[s.name] = true
+		if s.comesOf {
+			continue
+		}
 		if _, err := send(ctx, sender, d.settings.queue, d.tracing, s.name, []byte(s.text())); err != nil {
 			return nil, err
 		}
 	}
 	ended := map[string][]ending{}
-	for len(ended) < len(wanted) {
+	for len(pending) > 0 {
 		messages, err := events.ReceiveMessages(ctx, len(wanted), &azservicebus.ReceiveMessagesOptions{TimeAfterFirstMessage: time.Millisecond})
 		if err != nil {
 			return ended, cmp.Or(context.Cause(ctx), err)
@@ -176,6 +181,12 @@ func (d *demo) carryThrough(ctx context.Context, wanted []sample, show *show) (m
 				return ended, err
 			}
 			ended[e.Data.RequestID] = append(ended[e.Data.RequestID], e)
+			delete(pending, e.Data.RequestID)
+			for _, child := range e.Data.Children {
+				if ended[child] == nil {
+					pending[child] = true
+				}
+			}
 			show.ended(e)
 		}
 	}

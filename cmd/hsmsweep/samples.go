@@ -18,6 +18,7 @@ type sample struct {
 	end     worker.Reason
 	code    string // the event's error code
 	deletes int    // that ARM must have seen
+	comesOf bool   // another sample, and is not sent; the name begins with that one's
 }
 
 const (
@@ -25,10 +26,13 @@ const (
 	// The throttled request has a subscription of its own: a 429 closes the gate for all of a subscription.
 	busyPool   = "/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/busy-group/providers/Microsoft.KeyVault/managedHSMs/busy-mhsm"
 	othersPool = "/subscriptions/99999999-9999-9999-9999-999999999999/resourceGroups/theirs/providers/Microsoft.KeyVault/managedHSMs/not-ours"
-	goneGroup  = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/removed-group/providers/Microsoft.KeyVault/managedHSMs/removed-mhsm"
+	// The swept pool has no public access, and one connection that is its last way in.
+	sweptPool    = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/sample-group/providers/Microsoft.KeyVault/managedHSMs/swept-mhsm"
+	goneEndpoint = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/net/providers/Microsoft.Network/privateEndpoints/retired-pe"
+	goneGroup    = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/removed-group/providers/Microsoft.KeyVault/managedHSMs/removed-mhsm"
 )
 
-// sampleScopes are what the demo's worker may touch.
+// sampleScopes are what the demo's worker may touch, and searches.
 var sampleScopes = []string{"/subscriptions/00000000-0000-0000-0000-000000000000", "/subscriptions/11111111-1111-1111-1111-111111111111"}
 
 // samples has every kind of end, and every way there.
@@ -36,7 +40,7 @@ var samples = []sample{
 	{name: "sample-pec", shows: "the documentation's own request; its Retry-After of 60 shortened to 2",
 		pool: samplePool, found: answers(started(arm.Operation{Polls: 0, RetryAfter: "2", End: "200"})), end: worker.EndDeleted, deletes: 1},
 	{name: "at-once", shows: "200: gone at once", pool: samplePool, end: worker.EndDeleted, deletes: 1},
-	{name: "not-there", shows: "204: it did not exist", end: worker.EndAbsent, deletes: 1},
+	{name: "not-there", shows: "204: it did not exist; force skips the look at the pool", body: request(samplePool, "not-there", `,"force":true`), end: worker.EndAbsent, deletes: 1},
 	{name: "location", shows: "202 with Location, polled until 204",
 		pool: samplePool, found: answers(started(arm.Operation{Polls: 3, RetryAfter: "1"})), end: worker.EndDeleted, deletes: 1},
 	{name: "async", shows: "202 with Azure-AsyncOperation, polled until Succeeded",
@@ -59,7 +63,7 @@ var samples = []sample{
 	{name: "untrusted", shows: "an operation URL on a stranger's host: nothing is sent there",
 		pool: samplePool, found: answers(started(arm.Operation{URL: "https://stranger.example/operation"})), end: worker.EndFailed, code: "UntrustedOperationUrl", deletes: 1},
 	{name: "pool-is-gone", shows: "404 of the resource group: absent, and the event says why",
-		body: request(goneGroup, "pool-is-gone", ""), end: worker.EndAbsent, code: "ResourceGroupNotFound", deletes: 1},
+		body: request(goneGroup, "pool-is-gone", ""), end: worker.EndAbsent, code: "ResourceGroupNotFound"},
 	{name: "malformed", shows: "a body that is no JSON", body: `{"connectionId": "/subscriptions/`, end: worker.EndInvalid, code: "InvalidRequest"},
 	{name: "misspelt", shows: "a misspelt guard is refused, not ignored",
 		body: request(samplePool, "at-once", `,"statuss":["Disconnected"]`), end: worker.EndInvalid, code: "InvalidRequest"},
@@ -72,6 +76,16 @@ var samples = []sample{
 	{name: "cloud-event", shows: "a CloudEvent with the request as its data",
 		body: `{"specversion":"1.0","id":"cloud-event","source":"/tickets","type":"Contoso.Decommissioned","data":` + request(samplePool, "cloud-event", "") + `}`,
 		pool: samplePool, end: worker.EndDeleted, deletes: 1},
+	{name: "sweep", shows: "a selector: every Disconnected connection of a pool becomes a request",
+		body: `{"managedHsmId":"` + sweptPool + `","status":["Disconnected"]}`, end: worker.EndExpanded},
+	{name: "sweep/left-1", comesOf: true, pool: sweptPool, end: worker.EndDeleted, deletes: 1},
+	{name: "sweep/left-2", comesOf: true, pool: sweptPool, end: worker.EndDeleted, deletes: 1},
+	{name: "endpoint-gone", shows: "Event Grid: a private endpoint was deleted; what it left behind is looked for",
+		body: `{"specversion":"1.0","id":"endpoint-gone","source":"/subscriptions/00000000-0000-0000-0000-000000000000","type":"Microsoft.Resources.ResourceDeleteSuccess","subject":"` + goneEndpoint + `","data":{"status":"Succeeded"}}`,
+		end:  worker.EndExpanded},
+	{name: "endpoint-gone/behind", comesOf: true, pool: samplePool, found: arm.Connection{PrivateEndpointID: goneEndpoint}, end: worker.EndDeleted, deletes: 1},
+	{name: "lifeline", shows: "the last Approved connection of a pool without public access: --protect-last-approved",
+		body: request(sweptPool, "lifeline", ""), pool: sweptPool, found: arm.Connection{Status: "Approved"}, end: worker.EndProtected},
 }
 
 func answers(a ...arm.Answer) arm.Connection { return arm.Connection{Script: arm.Script{Deletes: a}} }
@@ -105,16 +119,22 @@ func (s sample) connectionID() string {
 	case pool == "":
 		pool = samplePool
 	}
-	return pool + "/privateEndpointConnections/" + s.name
+	return pool + "/privateEndpointConnections/" + s.connection()
 }
+
+// connection is the name of the sample's connection.
+func (s sample) connection() string { return s.name[strings.LastIndex(s.name, "/")+1:] }
 
 // seedSamples gives ARM what the samples need.
 func seedSamples(sim *arm.Simulator) error {
-	for _, id := range []string{samplePool, busyPool} {
+	for _, id := range []string{samplePool, busyPool, sweptPool} {
 		pool := arm.Pool{ID: id}
+		if id == sweptPool {
+			pool.PublicNetworkAccess = "Disabled"
+		}
 		for _, s := range samples {
 			if s.pool == id {
-				s.found.Name = s.name
+				s.found.Name = s.connection()
 				if s.found.Status == "" {
 					s.found.Status = "Disconnected"
 				}

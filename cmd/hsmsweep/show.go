@@ -25,7 +25,7 @@ type show struct {
 	ways  map[string][]string // the steps of each request; every name is a key
 	next  map[string]string   // what comes of the last of them
 	ends  map[string]ending
-	drawn bool
+	drawn int // lines
 }
 
 func newShow(out io.Writer, wanted []sample) *show {
@@ -38,12 +38,20 @@ func newShow(out io.Writer, wanted []sample) *show {
 		_, height, err := term.GetSize(int(f.Fd()))
 		s.live = err == nil && height > len(wanted)+1
 	}
-	fmt.Fprintf(out, "%d requests; Service Bus, ARM and the identity endpoint are emulated in this process.\n\n", len(wanted))
-	if len(wanted) > 0 && wanted[0].shows != "" { // the reader's own requests need no words
-		for _, w := range wanted {
-			fmt.Fprintf(out, "  %-13s %s\n", w.name, w.shows)
+	var words strings.Builder
+	sent := 0
+	for _, w := range wanted {
+		if w.comesOf {
+			continue
 		}
-		fmt.Fprintln(out)
+		sent++
+		if w.shows != "" { // the reader's own requests need no words
+			fmt.Fprintf(&words, "  %-13s %s\n", w.name, w.shows)
+		}
+	}
+	fmt.Fprintf(out, "%d requests; Service Bus, ARM and the identity endpoint are emulated in this process.\n\n", sent)
+	if words.Len() > 0 {
+		fmt.Fprintln(out, words.String())
 	}
 	return s
 }
@@ -62,7 +70,7 @@ func (s *show) Handle(_ context.Context, r slog.Record) error {
 	name := fields["requestId"].String()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, known := s.ways[name]; !known {
+	if !s.knows(name) {
 		if r.Level >= slog.LevelWarn {
 			fmt.Fprintf(s.out, "%s: %v\n", r.Message, fields["error"])
 		}
@@ -79,9 +87,26 @@ func (s *show) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
+// knows tells whether a request is one of those that are shown. What came of one of them is, from now on.
+func (s *show) knows(name string) bool {
+	if _, known := s.ways[name]; known {
+		return true
+	}
+	parent, _, isChild := strings.Cut(name, "/")
+	if _, known := s.ways[parent]; !isChild || !known {
+		return false
+	}
+	s.names = append(s.names, name)
+	s.ways[name] = nil
+	return true
+}
+
 // stepText is what was asked and answered: "DELETE 202".
 func stepText(r slog.Record, fields map[string]slog.Value) string {
 	asked, ok := fields["asked"]
+	if n, made := fields["children"]; made {
+		return fmt.Sprintf("made %d requests", n.Int64())
+	}
 	switch {
 	case ok && fields["httpStatus"].Int64() != 0:
 		return fmt.Sprintf("%s %d", asked, fields["httpStatus"].Int64())
@@ -124,10 +149,10 @@ func (s *show) draw() {
 		}
 	}
 	var b strings.Builder
-	if s.drawn {
-		fmt.Fprintf(&b, "\x1b[%dA", len(s.names))
+	if s.drawn > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", s.drawn)
 	}
-	s.drawn = true
+	s.drawn = len(s.names)
 	for _, name := range s.names {
 		line := fmt.Sprintf("%s %-13s", s.mark(name), name)
 		if next, ok := s.next[name]; ok {
