@@ -27,6 +27,8 @@ type commands struct {
 	Run      runCmd      `cmd:"" help:"The worker: consumes the request queue until SIGTERM or SIGINT, then drains."`
 	Demo     demoCmd     `cmd:"" help:"Everything in one process: emulated Azure, the worker, and a sample of every kind of request."`
 	Submit   submitCmd   `cmd:"" help:"Puts delete requests on the queue."`
+	Parked   parkedCmd   `cmd:"" help:"Lists the requests that wait in the queue. Takes nothing away."`
+	Cancel   cancelCmd   `cmd:"" help:"Cancels requests that wait in the queue, or has them due now."`
 	Events   eventsCmd   `cmd:"" help:"Follows the events that tell how requests ended. Takes nothing away."`
 	Emulator emulatorCmd `cmd:"" help:"Emulated Service Bus, ARM and identity endpoint on fixed ports, for development and tests."`
 	Version  versionCmd  `cmd:"" help:"Prints version, commit and Go version."`

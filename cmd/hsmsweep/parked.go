@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/term"
+
+	"hsmsweep/deletion"
+	"hsmsweep/queue"
+	"hsmsweep/worker"
+)
+
+type parkedCmd struct {
+	connection
+	Pool  string        `help:"Only requests about this pool." placeholder:"NAME|ID"`
+	Why   list          `help:"Only requests that wait for this reason. Repeatable." placeholder:"REASON"`
+	Older time.Duration `help:"Only requests that were sent longer ago than this."`
+	JSON  bool          `help:"One JSON object a request."`
+	Watch bool          `help:"Show it again every few seconds until interrupted: on a terminal what fits on the screen, elsewhere all of it."`
+}
+
+// Help is shown below the flags.
+func (parkedCmd) Help() string {
+	return `Reads by peeking: nothing is locked or changed. What is listed is scheduled in the queue; what is due, or being
+handled, is not. Reasons are ` + strings.Join(reasons(), ", ") + `.
+
+A connection is shown as POOL/NAME; AGE is since the request was sent, DUE until the next step.`
+}
+
+func reasons() []string {
+	words := make([]string, len(worker.WaitReasons))
+	for i, r := range worker.WaitReasons {
+		words[i] = string(r)
+	}
+	return words
+}
+
+// Run is the command.
+func (c *parkedCmd) Run(ctx context.Context, std streams) error {
+	if err := config(c.check(), c.checkFilters()); err != nil {
+		return err
+	}
+	log, err := newLogger(std.err, "text", "warn")
+	if err != nil {
+		return err
+	}
+	operator, stop, err := c.operator(ctx, log, noop.NewTracerProvider())
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if !c.Watch {
+		return c.list(ctx, operator, std.out)
+	}
+	for ctx.Err() == nil {
+		if err := c.look(ctx, operator, std.out); err != nil && ctx.Err() == nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchPause):
+		}
+	}
+	return nil
+}
+
+// watchPause is how often the queue is looked at again.
+const watchPause = 3 * time.Second
+
+func (c *parkedCmd) checkFilters() error {
+	var faults []error
+	for _, word := range c.Why {
+		if !slices.Contains(reasons(), word) {
+			faults = append(faults, fmt.Errorf("--why is %q, expected one of %s", word, strings.Join(reasons(), ", ")))
+		}
+	}
+	if strings.Contains(c.Pool, "/") {
+		if _, err := deletion.ParsePoolID(c.Pool); err != nil {
+			faults = append(faults, fmt.Errorf("--pool: %w", err))
+		}
+	}
+	if c.Older < 0 {
+		faults = append(faults, fmt.Errorf("--older is %s, expected no less than 0s", c.Older))
+	}
+	return errors.Join(faults...)
+}
+
+// operator makes an operator of the request queue, and what ends its connection.
+func (c *connection) operator(ctx context.Context, log *slog.Logger, tracer trace.TracerProvider) (*worker.Operator, func(), error) {
+	q, err := queue.Open(func() (*azservicebus.Client, error) { return c.dial(defaultCredential(cloud.AzurePublic)) }, c.Queue, c.Events, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	return worker.NewOperator(q, c.Queue, tracer), func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		_ = q.Close(closing) // what was to be done is done
+	}, nil
+}
+
+// list prints page by page, so that it begins at once, however many requests wait, and holds no more than a page of them.
+func (c *parkedCmd) list(ctx context.Context, operator *worker.Operator, out io.Writer) error {
+	buffered := bufio.NewWriter(out)
+	width, _, _ := screen(out)
+	view := c.newView(buffered, width)
+	for page, err := range operator.Requests(ctx) {
+		if err != nil {
+			return err
+		}
+		if err := view.print(c.filter(page)); err != nil {
+			return err
+		}
+		if err := buffered.Flush(); err != nil {
+			return err
+		}
+	}
+	view.close()
+	return buffered.Flush()
+}
+
+// look lists once more; on a terminal over what was there, and no more than there is room for.
+func (c *parkedCmd) look(ctx context.Context, operator *worker.Operator, out io.Writer) error {
+	width, height, ok := screen(out)
+	if !ok || c.JSON {
+		return c.list(ctx, operator, out)
+	}
+	var picture bytes.Buffer
+	view := c.newView(&picture, width)
+	view.table.lineSize = width // a line that wraps would push the head out
+	room := max(height-3, 1)    // head, last line, cursor
+	for page, err := range operator.Requests(ctx) {
+		if err != nil {
+			return err
+		}
+		shown := c.filter(page)
+		more := len(shown) > room
+		if err := view.print(shown[:min(room, len(shown))]); err != nil {
+			return err
+		}
+		if room -= len(shown); more {
+			break
+		}
+	}
+	if room < 0 {
+		fmt.Fprintln(&picture, "and more; without --watch all are listed")
+	} else {
+		view.close()
+	}
+	const home, clear = "\x1b[H", "\x1b[2J"
+	_, err := io.WriteString(out, clear+home+picture.String())
+	return err
+}
+
+// screen is the size of the terminal that is written to, if it is one.
+func screen(out io.Writer) (width, height int, ok bool) {
+	f, isFile := out.(*os.File)
+	if !isFile {
+		return 0, 0, false
+	}
+	width, height, err := term.GetSize(int(f.Fd()))
+	return width, height, err == nil
+}
+
+// filter keeps what is parked and was asked for.
+func (c *parkedCmd) filter(page []worker.Waiting) []worker.Waiting {
+	return slices.DeleteFunc(page, func(w worker.Waiting) bool {
+		return !w.Parked ||
+			c.Pool != "" && !strings.EqualFold(c.Pool, w.Pool.Name) && !deletion.SameID(c.Pool, w.Pool.String()) ||
+			len(c.Why) > 0 && !slices.Contains(c.Why, string(w.Why)) ||
+			c.Older > 0 && time.Since(w.RequestedAt) <= c.Older
+	})
+}
