@@ -38,7 +38,8 @@ func (parkedCmd) Help() string {
 	return `Reads by peeking: nothing is locked or changed. What is listed is scheduled in the queue; what is due, or being
 handled, is not. Reasons are ` + strings.Join(reasons(), ", ") + `.
 
-A connection is shown as POOL/NAME; AGE is since the request was sent, DUE until the next step.`
+A connection is shown as POOL/NAME; DUE is until the next step, AGE since the request was sent. A terminal that is too
+narrow cuts connections, then lines; --json has everything.`
 }
 
 func reasons() []string {
@@ -140,8 +141,7 @@ func (c *parkedCmd) look(ctx context.Context, operator *worker.Operator, out io.
 	}
 	var picture bytes.Buffer
 	view := c.newView(&picture, width)
-	view.table.lineSize = width // a line that wraps would push the head out
-	room := max(height-3, 1)    // head, last line, cursor
+	room := max(height-3, 1) // head, last line, cursor
 	for page, err := range operator.Requests(ctx) {
 		if err != nil {
 			return err

@@ -23,9 +23,9 @@ type parkedView struct {
 	shown int
 }
 
-// newView prints to out what is made for the width of a terminal, if any.
+// newView prints to out what is made for the width of a terminal, if any: a line that wraps would be hard to read.
 func (c *parkedCmd) newView(out io.Writer, width int) *parkedView {
-	return &parkedView{out: out, json: c.JSON, width: width}
+	return &parkedView{out: out, json: c.JSON, width: width, table: table{lineSize: width}}
 }
 
 func (v *parkedView) print(requests []worker.Waiting) error {
@@ -41,7 +41,7 @@ func (v *parkedView) print(requests []worker.Waiting) error {
 	}
 	var rows [][]string
 	if v.shown == 0 && len(requests) > 0 {
-		rows = append(rows, []string{"REQUEST", "CONNECTION", "WHY", "HOPS", "POLLS", "AGE", "DUE", "TICKET"})
+		rows = append(rows, []string{"REQUEST", "CONNECTION", "WHY", "DUE", "AGE", "HOPS", "POLLS", "TICKET"})
 	}
 	now := time.Now()
 	for _, w := range requests {
@@ -69,11 +69,11 @@ func (v *parkedView) close() {
 const (
 	connectionColumn = 1
 	// narrowest is what is always left of a connection.
-	narrowest = 12
+	narrowest = 10
 )
 
-// fit shortens connections, from the left, as far as is needed and possible for rows to be no wider than the terminal. Request ids stay
-// whole: cancel takes them.
+// fit shortens connections, from the left, as far as is needed and possible for rows to be no wider than the terminal. Request ids
+// stay whole: cancel takes them. What is still too wide, the table cuts.
 func (v *parkedView) fit(rows [][]string) {
 	if v.width == 0 {
 		return
@@ -102,8 +102,8 @@ func parkedRow(w worker.Waiting, now time.Time) []string {
 	if w.Ticket != nil {
 		ticket = cmp.Or(w.Ticket.ID, w.Ticket.URL, w.Ticket.System)
 	}
-	row := []string{w.RequestID, shortID(cmp.Or(w.ConnectionID, w.Selector)), cmp.Or(string(w.Why), "-"), strconv.Itoa(w.Hops), strconv.Itoa(w.Polls),
-		roughly(now.Sub(w.RequestedAt)), roughly(w.DueAt.Sub(now)), shorten(ticket, 40)}
+	row := []string{w.RequestID, shortID(cmp.Or(w.ConnectionID, w.Selector)), string(w.Why),
+		roughly(w.DueAt.Sub(now)), roughly(now.Sub(w.RequestedAt)), strconv.Itoa(w.Hops), strconv.Itoa(w.Polls), shorten(ticket, 40)}
 	for i, cell := range row {
 		row[i] = cmp.Or(printable(cell), "-")
 	}
