@@ -35,16 +35,7 @@ func (c *cancelCmd) Run(ctx context.Context, std streams) error {
 	if err := config(c.check(), c.checkWish()); err != nil {
 		return err
 	}
-	tracing, err := startTracing(ctx)
-	if err != nil {
-		return err
-	}
-	log, err := newLogger(std.err, "text", "warn")
-	if err != nil {
-		return err
-	}
-	defer tracing.stop(log)
-	operator, stop, err := c.operator(ctx, log, tracing)
+	operator, stop, err := c.operator(ctx, std.err)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -15,8 +14,6 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
-	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/term"
 
 	"hsmsweep/deletion"
@@ -55,11 +52,7 @@ func (c *parkedCmd) Run(ctx context.Context, std streams) error {
 	if err := config(c.check(), c.checkFilters()); err != nil {
 		return err
 	}
-	log, err := newLogger(std.err, "text", "warn")
-	if err != nil {
-		return err
-	}
-	operator, stop, err := c.operator(ctx, log, noop.NewTracerProvider())
+	operator, stop, err := c.operator(ctx, std.err)
 	if err != nil {
 		return err
 	}
@@ -101,15 +94,25 @@ func (c *parkedCmd) checkFilters() error {
 }
 
 // operator makes an operator of the request queue, and what ends its connection.
-func (c *connection) operator(ctx context.Context, log *slog.Logger, tracer trace.TracerProvider) (*worker.Operator, func(), error) {
-	q, err := queue.Open(func() (*azservicebus.Client, error) { return c.dial(defaultCredential(cloud.AzurePublic)) }, c.Queue, c.Events, log)
+func (c *connection) operator(ctx context.Context, warnings io.Writer) (*worker.Operator, func(), error) {
+	log, err := newLogger(warnings, "text", "warn")
 	if err != nil {
 		return nil, nil, err
 	}
-	return worker.NewOperator(q, c.Queue, tracer), func() {
+	dial := func() (*azservicebus.Client, error) { return c.dial(defaultCredential(cloud.AzurePublic)) }
+	q, err := queue.Open(dial, c.Queue, c.Events, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	tracing, err := startTracing(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return worker.NewOperator(q, c.Queue, tracing), func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
 		_ = q.Close(closing) // what was to be done is done
+		tracing.stop(log)
 	}, nil
 }
 
