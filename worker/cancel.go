@@ -130,7 +130,7 @@ func (o *Operator) whereabouts(ctx context.Context, w Waiting, cause error) (ove
 		}
 	}
 	overtaken = !time.Now().Before(w.DueAt)
-	if overtaken && w.Hops == 0 { // a worker's event would have another id
+	if overtaken && !w.seen { // a worker's event would have another id
 		return true, fmt.Errorf("%w: it became due, and is not in the queue any more; see the events", ErrTooLate)
 	}
 	return overtaken, nil
@@ -191,6 +191,10 @@ func (w Waiting) cancellable(stopWatching bool) error {
 		return errHandled
 	case a.End != nil:
 		return fmt.Errorf("%w: it has ended as %s, which is only still to be published", ErrTooLate, a.End.Outcome)
+	case a.Verifying != nil:
+		return fmt.Errorf("%w: ARM has deleted the connection (%s), which is only still to be read back", ErrTooLate, a.Verifying.Outcome)
+	case a.Selection != nil:
+		return fmt.Errorf("%w: what it selects becomes requests of their own, with ids that begin with this one's and a slash: cancel those", ErrTooLate)
 	case a.Operation != nil && !stopWatching:
 		return fmt.Errorf("%w: ARM has begun the operation, and it cannot be taken back; --stop-watching ends the request without knowing how the operation does", ErrTooLate)
 	}
@@ -226,7 +230,7 @@ func (w Waiting) cancelled(now time.Time) End {
 
 // continues tells whether a message is another one, or a later one, of the same request.
 func (w Waiting) continues(earlier Waiting) bool {
-	if earlier.Hops == 0 {
+	if !earlier.seen {
 		return earlier.MessageID != "" && w.MessageID == earlier.MessageID
 	}
 	return w.lineage() == earlier.lineage()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -11,81 +12,15 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
-	"github.com/google/go-cmp/cmp"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"hsmsweep/internal/emulator/fault"
 	"hsmsweep/internal/emulator/servicebus/broker"
-	"hsmsweep/queue"
 	"hsmsweep/worker"
 )
-
-// operator is somebody with a connection of their own.
-func (s *system) operator() *worker.Operator {
-	s.t.Helper()
-	q, err := queue.Open(func() (*azservicebus.Client, error) { return s.dial(s.amqp.Dial), nil }, "connection-deletes", "connection-events", s.log)
-	s.must(err)
-	s.t.Cleanup(func() { _ = q.Close(context.Background()) })
-	return worker.NewOperator(q, "connection-deletes", noop.NewTracerProvider())
-}
-
-// find looks for the one message of a request.
-func (s *system) find(o *worker.Operator, requestID string) worker.Waiting {
-	s.t.Helper()
-	found, err := o.Find(s.t.Context(), []string{requestID})
-	s.must(err)
-	if len(found) != 1 {
-		s.t.Fatalf("%s: %d messages found, want 1", requestID, len(found))
-	}
-	return found[0]
-}
 
 // later is a request that waits an hour for its notBefore.
 func later(name string) string {
 	return strings.TrimSuffix(request(name), "}") + fmt.Sprintf(`,"reason":"gone","ticket":{"id":"CHG1"},"notBefore":%q}`, time.Now().Add(time.Hour).Format(time.RFC3339))
-}
-
-const refusals = `{"pools":[{"id":%q,"connections":[{"name":"operation","script":{"deletes":[{"status":202,"retryAfter":"600","operation":{"polls":2}}]}},
-	{"name":"conflict","script":{"deletes":[{"status":409,"retryAfter":"600"}]}},{"name":"notBefore"}]},
-	{"id":%q,"connections":[{"name":"throttle","script":{"deletes":[{"status":429,"retryAfter":"600"}]}}]}]}`
-
-// TestParked lists one request for each of several reasons, and what nobody expected to wait.
-func TestParked(t *testing.T) {
-	busy := strings.Replace(poolID, "00000000", "11111111", 1)
-	inVirtualTime(t, fmt.Sprintf(refusals, poolID, busy), func(t *testing.T, s *system) {
-		r := s.work()
-		s.submit("operation", request("operation"))
-		s.submit("conflict", request("conflict"))
-		s.submit("notBefore", later("notBefore"))
-		s.submit("throttle", strings.Replace(request("throttle"), poolID, busy, 1))
-		<-time.After(time.Minute)
-		r.stop()
-		tomorrow := time.Now().Add(24 * time.Hour)
-		for id, body := range map[string]string{"stranger": request("x"), "unreadable": "{", "selector": `{"managedHsmId":"` + poolID + `","status":["Rejected"]}`,
-			"misspelt": `{"connectionId":"/subscriptions/x"}`} {
-			s.send(&azservicebus.Message{MessageID: &id, Body: []byte(body), ScheduledEnqueueTime: &tomorrow})
-		}
-		s.submit("active", request("y"))
-
-		got := map[string]string{}
-		for page, err := range s.operator().Requests(t.Context()) {
-			s.must(err)
-			for _, w := range page {
-				if w.Parked && (w.DueAt.Before(time.Now()) || w.RequestedAt.After(time.Now())) {
-					t.Errorf("%s is due at %s and was requested at %s", w.RequestID, w.DueAt, w.RequestedAt)
-				}
-				got[w.RequestID] = fmt.Sprint(w.Parked, " ", w.Why, " ", w.Hops, w.Attempts, w.Polls, " ", w.Pool.Name, " ", w.Selector)
-			}
-		}
-		want := map[string]string{
-			"operation": "true operation 1 1 0 sample-mhsm ", "conflict": "true conflict 1 1 0 sample-mhsm ", "notBefore": "true notBefore 1 0 0 sample-mhsm ",
-			"throttle": "true throttle 1 1 0 sample-mhsm ", "stranger": "true scheduled 0 0 0 sample-mhsm ", "unreadable": "true scheduled 0 0 0  ",
-			"selector": "true scheduled 0 0 0 sample-mhsm " + poolID, "misspelt": "true scheduled 0 0 0  /subscriptions/x", "active": "false  0 0 0 sample-mhsm ",
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
-	})
 }
 
 // TestCancel takes back what waits: two requests with one id, each with an event of its own, and one that nobody has seen yet.
@@ -158,6 +93,46 @@ func TestTooLate(t *testing.T) {
 		}
 		r.stop()
 		s.wantHealthy()
+	})
+}
+
+// TestNotToBeChanged has states in which a request is not cancelled, or not hurried, any more.
+func TestNotToBeChanged(t *testing.T) {
+	set := func(fields map[string]any) func(map[string]any) {
+		return func(a map[string]any) { delete(a, "operation"); maps.Copy(a, fields) }
+	}
+	reached := map[string]any{"outcome": "deleted", "at": "2000-01-01T00:00:00Z"}
+	inVirtualTime(t, seed(""), func(t *testing.T, s *system) {
+		o := s.operator()
+		tomorrow := time.Now().Add(24 * time.Hour)
+		for i, tt := range []struct {
+			state           map[string]any
+			cancel, hurried string // the refusals' words; empty: not tried
+		}{
+			{map[string]any{"why": "publish", "end": reached}, "has ended as deleted", ""},
+			{map[string]any{"why": "verify", "verifying": reached}, "has deleted the connection (deleted)", ""},
+			{map[string]any{"why": "unavailable", "selection": map[string]any{"made": 3}}, "requests of their own", ""},
+			{map[string]any{"why": "throttle"}, "", "ARM asked for"},
+			{map[string]any{"why": "redelivered"}, "", "kept apart"},
+		} {
+			id := fmt.Sprint("r", i)
+			maps.Copy(tt.state, map[string]any{"requestId": id, "lineage": id + "@7"})
+			m := forged(set(tt.state))
+			m.ScheduledEnqueueTime = &tomorrow
+			s.send(m)
+			if tt.cancel != "" {
+				if err := o.Cancel(t.Context(), s.find(o, id), true); !errors.Is(err, worker.ErrTooLate) || !strings.Contains(err.Error(), tt.cancel) {
+					t.Errorf("cancelling %v: %v, want that it %s", tt.state, err, tt.cancel)
+				}
+				continue
+			}
+			if err := o.Expedite(t.Context(), s.find(o, id)); err == nil || !strings.Contains(err.Error(), tt.hurried) {
+				t.Errorf("expediting %v: %v, want that %s", tt.state, err, tt.hurried)
+			}
+		}
+		if c := s.counts(); c.Scheduled != 5 || c.Active != 0 {
+			t.Errorf("the queue has %+v, want it unchanged", c)
+		}
 	})
 }
 

@@ -17,7 +17,7 @@ const WaitScheduled Reason = "scheduled"
 
 // WaitReasons are all reasons for which a request waits.
 var WaitReasons = []Reason{WaitOperation, WaitThrottle, WaitConflict, WaitDenied, WaitUnavailable, WaitRestart, WaitNotBefore,
-	WaitPublish, WaitPanic, WaitRedelivered, WaitScheduled}
+	WaitVerify, WaitExpand, WaitPublish, WaitPanic, WaitRedelivered, WaitScheduled}
 
 // A Waiting is a request in the queue, as far as it can be known by looking at its message. What does not apply is left out.
 type Waiting struct {
@@ -39,6 +39,7 @@ type Waiting struct {
 	Parked bool            `json:"-"` // scheduled; else it is active: to be received, or in somebody's hands
 
 	task task
+	seen bool // by a worker, which left an Attempt
 }
 
 // onlooker is a worker that never runs. It understands messages, and gives no request less time than its own worker did.
@@ -47,11 +48,11 @@ var onlooker = &Worker{policy: Policy{GiveUpAfter: math.MaxInt64}}
 // NewWaiting understands a message that was peeked at. It never fails: of what cannot be read it has what can.
 func NewWaiting(m *azservicebus.ReceivedMessage) Waiting {
 	t := onlooker.take(queue.Peeked(m), time.Now())
-	a, connection := t.attempt, t.request.Connection
+	a := t.attempt
 	w := Waiting{
 		RequestID: a.RequestID, Why: a.Why, RequestedAt: a.RequestedAt.UTC(), Hops: a.Hop, Attempts: a.Deletes, Polls: a.Polls,
 		Ticket: t.request.Ticket, LastError: a.LastError, MessageID: m.MessageID, SequenceNumber: *m.SequenceNumber,
-		Pool: connection.Pool, Parked: m.State == azservicebus.MessageStateScheduled,
+		Parked: m.State == azservicebus.MessageStateScheduled, seen: a.messageID() == m.MessageID,
 	}
 	if m.ScheduledEnqueueTime != nil {
 		w.DueAt = m.ScheduledEnqueueTime.UTC()
@@ -59,20 +60,20 @@ func NewWaiting(m *azservicebus.ReceivedMessage) Waiting {
 	if w.Parked {
 		t.deliveries = 0 // the SDK counts the one that would be next
 	}
-	if w.Parked && a.Hop == 0 {
+	if w.Parked && !w.seen {
 		w.Why = WaitScheduled
 	}
 	w.task = t
-	if connection == (deletion.ConnectionID{}) {
-		w.Selector = selectorOf(m)
-		w.Pool, _ = deletion.ParsePoolID(w.Selector)
+	w.Pool, _ = poolOf(t.request)
+	if t.request.Selects() {
+		w.Selector = cmp.Or(target(t.request), selectorOf(m))
 	} else {
-		w.ConnectionID = connection.String()
+		w.ConnectionID = t.request.Connection.String()
 	}
 	return w
 }
 
-// selectorOf is the id that stands where a connection's could, whatever else is wrong with the request.
+// selectorOf is what stands in the place of an id in a request that cannot be read.
 func selectorOf(m *azservicebus.ReceivedMessage) string {
 	e, err := open(m.Body, m.ApplicationProperties)
 	if err != nil {
