@@ -293,3 +293,26 @@ func TestCancelFails(t *testing.T) {
 		})
 	}
 }
+
+// TestCancelTooSlow has what was found ended by a worker before it is cancelled: parked by a worker, or scheduled by its sender.
+func TestCancelTooSlow(t *testing.T) {
+	inVirtualTime(t, manyConnections(2), func(t *testing.T, s *system) {
+		r := s.work()
+		s.submit("m0", later("c0"))
+		due := time.Now().Add(time.Hour)
+		s.send(&azservicebus.Message{MessageID: new("m1"), Body: []byte(request("c1")), ScheduledEnqueueTime: &due})
+		<-time.After(time.Minute)
+		o := s.operator()
+		found := []worker.Waiting{s.find(o, "m0"), s.find(o, "m1")}
+		<-time.After(time.Hour)
+		for i, words := range []string{"no worker published another end before", "see the events"} {
+			if err := o.Cancel(t.Context(), found[i], false); err == nil || !strings.Contains(err.Error(), words) {
+				t.Errorf("cancelling %s: %v, want %q in it", found[i].RequestID, err, words)
+			}
+		}
+		s.wantAllDeleted(2)
+		r.stop()
+		s.wantNoMoreEvents()
+		s.wantHealthy()
+	})
+}
