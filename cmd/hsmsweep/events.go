@@ -74,7 +74,7 @@ const peekPause = time.Second
 func (c *eventsCmd) follow(ctx context.Context, receiver *azservicebus.Receiver, out io.Writer) error {
 	for seen := 0; ; {
 		messages, err := receiver.PeekMessages(ctx, 100, nil)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) { // the SDK may see the deadline first
 			return err
 		}
 		for _, m := range messages {
@@ -126,6 +126,8 @@ func (c *eventsCmd) print(out io.Writer, body []byte) error {
 	switch {
 	case d.Error != nil:
 		detail = "  " + d.Error.Code + ": " + d.Error.Message
+	case d.ChildCount > 0:
+		detail = fmt.Sprintf("  %d requests", d.ChildCount)
 	case d.Expected != "":
 		detail = "  expected " + d.Expected + ", found " + d.Found
 	}

@@ -120,7 +120,7 @@ func stepText(r slog.Record, fields map[string]slog.Value) string {
 
 // nextText is what comes of a step: parked for how long and why, or ended.
 func nextText(r slog.Record, fields map[string]slog.Value) string {
-	if until, ok := fields["until"]; ok {
+	if until, ok := fields["until"]; ok && until.Time().After(r.Time) {
 		return fmt.Sprintf("parked %.1fs (%s)", until.Time().Sub(r.Time).Seconds(), fields["reason"])
 	}
 	text := fields["reason"].String()
