@@ -163,10 +163,14 @@ func parseResource(id, wantType string, rules ...rule) (resource, error) {
 // strings.EqualFold alone would take the Kelvin sign for a k, and another resource group for an allowed one.
 func equalFold(s, t string) bool { return len(s) == len(t) && strings.EqualFold(s, t) }
 
-func quote(s string) string { return fmt.Sprintf("%q", shorten(s)) }
+// quote shows letters beyond ASCII by their numbers: many look like one that was expected.
+func quote(s string) string { return fmt.Sprintf("%+q", shorten(s)) }
 
 // printable keeps what an error repeats of its input readable: no control characters, no walls of text.
-func printable(s string) string { return strings.Trim(quote(s), `"`) }
+func printable(s string) string {
+	quoted := quote(s)
+	return strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(quoted[1 : len(quoted)-1])
+}
 
 func shorten(s string) string {
 	const longest = 200

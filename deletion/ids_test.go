@@ -123,7 +123,7 @@ func TestHostileConnectionIDs(t *testing.T) {
 		{"a private endpoint", endpoint, "resource type is Microsoft.Network/privateEndpoints, expected"},
 		{"a vault's connection", swap("managedHSMs", "vaults"), "resource type is Microsoft.KeyVault/vaults/privateEndpointConnections, expected"},
 		{"another provider", swap("Microsoft.KeyVault", "Microsoft.Storage"), "resource type is Microsoft.Storage/"},
-		{"Kelvin sign in the provider", swap("KeyVault", "\u212AeyVault"), "resource type is Microsoft.\u212AeyVault/"},
+		{"Kelvin sign in the provider", swap("KeyVault", "\u212AeyVault"), `resource type is Microsoft.\u212aeyVault/`},
 		{"full-width letters in the provider", swap("KeyVault", "ＫｅｙVault"), "expected Microsoft.KeyVault"},
 		{"a child below the connection", connection + "/locks/x", "resource type is"},
 		{"an extension below the connection", connection + "/providers/Microsoft.Authorization/locks/x", "resource type is"},

@@ -2,6 +2,7 @@ package deletion
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
@@ -81,6 +82,9 @@ type body struct {
 func DecodeRequest(data []byte) (Request, error) {
 	var b body
 	if err := json.Unmarshal(data, &b, json.RejectUnknownMembers(true)); err != nil {
+		if broken := CheckJSON(data); broken != nil {
+			return salvage(data), broken // the field at which decoding stopped has nothing to do with it
+		}
 		return salvage(data), jsonFault(data, err)
 	}
 	r, err := b.request()
@@ -227,10 +231,24 @@ func CheckJSON(data []byte) error {
 	return nil
 }
 
+// encodings are what senders make of JSON without knowing.
+var encodings = []struct{ begins, fault string }{
+	{"\xef\xbb\xbf", "begins with a byte order mark: send UTF-8 without one"},
+	{"\xff\xfe", "the JSON is UTF-16: send UTF-8"},
+	{"\xfe\xff", "the JSON is UTF-16: send UTF-8"},
+	{"{\x00", "the JSON is UTF-16: send UTF-8"},
+	{"\x00{\x00", "the JSON is UTF-16: send UTF-8"},
+	{"\x1f\x8b", "the JSON is compressed by gzip: send it as it is"},
+	{"@\x06string\x08", "the JSON is a string that .NET wrapped in XML: send it as bytes"},
+	{"<string ", "the JSON is a string that .NET wrapped in XML: send it as bytes"},
+}
+
 // jsonFault puts the decoder's error into the words of somebody who wrote the JSON and never saw this program.
 func jsonFault(data []byte, err error) error {
-	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
-		return errors.New("begins with a byte order mark: send UTF-8 without one")
+	for _, e := range encodings {
+		if bytes.HasPrefix(data, []byte(e.begins)) {
+			return errors.New(e.fault)
+		}
 	}
 	semantic, ok := errors.AsType[*json.SemanticError](err)
 	if !ok {
@@ -246,7 +264,7 @@ func jsonFault(data []byte, err error) error {
 	name := field(semantic.JSONPointer)
 	switch {
 	case errors.Is(err, json.ErrUnknownName):
-		return fmt.Errorf("%s: no such field", name)
+		return fmt.Errorf("%s: no such field", cmp.Or(name, `""`))
 	case name == "":
 		return fmt.Errorf("expected a JSON object with connectionId, found a JSON %s", kindWord(semantic.JSONKind))
 	case semantic.GoType != nil && semantic.GoType.String() == "time.Time":

@@ -71,7 +71,7 @@ func TestHostileRequests(t *testing.T) {
 		{"plain text", `please delete ` + connection, "not valid JSON at byte 0"},
 		{"XML", `<connectionId/>`, "not valid JSON at byte 0"},
 		{"a byte order mark", "\uFEFF" + good, "byte order mark"},
-		{"UTF-16", "{\x00}\x00", "not valid JSON at byte 1"},
+		{"UTF-16", "{\x00}\x00", "is UTF-16"},
 		{"a NUL before", "\x00" + good, "not valid JSON at byte 0"},
 		{"a NUL after", good + "\x00", "after top-level value"},
 		{"a second object", good + good, "after top-level value"},
@@ -89,7 +89,7 @@ func TestHostileRequests(t *testing.T) {
 		{"invalid UTF-8 in a name", "{\"\xff\":1}", "invalid UTF-8"},
 		{"half a surrogate pair", `{"requestId":"\ud800"}`, "invalid surrogate pair"},
 		{"arrays in arrays without end", object(`"reason":` + strings.Repeat("[", 100_000)), "exceeded max depth"},
-		{"objects in objects without end", strings.Repeat(`{"ticket":`, 100_000), "ticket.ticket: no such field"},
+		{"objects in objects without end", strings.Repeat(`{"ticket":`, 100_000), "exceeded max depth"},
 
 		{"an unknown field", object(`"dry":true`), "dry: no such field"},
 		{"an unknown field with a long value", object(`"dry":"` + strings.Repeat("x", 1<<20) + `"`), "dry: no such field"},
