@@ -31,6 +31,7 @@ type commands struct {
 	Cancel   cancelCmd   `cmd:"" help:"Cancels requests that wait in the queue, or has them due now."`
 	Events   eventsCmd   `cmd:"" help:"Follows the events that tell how requests ended. Takes nothing away."`
 	Emulator emulatorCmd `cmd:"" help:"Emulated Service Bus, ARM and identity endpoint on fixed ports, for development and tests."`
+	Schema   schemaCmd   `cmd:"" help:"Prints the JSON Schema of requests or of events."`
 	Version  versionCmd  `cmd:"" help:"Prints version, commit and Go version."`
 }
 

@@ -1,0 +1,31 @@
+package worker
+
+import (
+	"testing"
+
+	"hsmsweep/internal/schema/schematest"
+)
+
+func TestDescriptions(t *testing.T) {
+	schematest.Described(t, descriptions, cloudAttributes{}, gridAttributes{}, EventData{}, EventError{})
+}
+
+// TestEventTypes has an event of every outcome, as right and with another type.
+func TestEventTypes(t *testing.T) {
+	valid := schematest.Compile(t, EventSchema())
+	event := func(eventType string, outcome Reason) []byte {
+		return []byte(`{"specversion":"1.0","id":"r@1/end","source":"hsmsweep/q","type":"` + eventType + `","time":"2026-01-31T08:00:00Z","datacontenttype":"application/json",
+			"data":{"requestId":"r","outcome":"` + string(outcome) + `","requestedAt":"2026-01-31T08:00:00Z","finishedAt":"2026-01-31T08:00:00Z",
+			"attempts":0,"polls":0,"deliveryCount":1,"error":{"code":"C","message":"m"}}}`)
+	}
+	for outcome, right := range eventTypes {
+		for _, eventType := range []string{typeCompleted, typeSkipped, typeFailed, "Contoso.Other"} {
+			if err := valid(event(eventType, outcome)); (err == nil) != (eventType == right) {
+				t.Errorf("%s of type %s: %v", outcome, eventType, err)
+			}
+		}
+	}
+	if valid(event(typeCompleted, "unknown")) == nil {
+		t.Error("an unknown outcome passes")
+	}
+}
