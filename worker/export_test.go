@@ -1,0 +1,4 @@
+package worker
+
+// Golden is for the tests of the whole worker.
+var Golden = golden
