@@ -238,7 +238,7 @@ var encodings = []struct{ begins, fault string }{
 	{"\xfe\xff", "the JSON is UTF-16: send UTF-8"},
 	{"{\x00", "the JSON is UTF-16: send UTF-8"},
 	{"\x00{\x00", "the JSON is UTF-16: send UTF-8"},
-	{"\x1f\x8b", "the JSON is compressed by gzip: send it as it is"},
+	{"\x1f\x8b", "the JSON is compressed by gzip: send it uncompressed"},
 	{"@\x06string\x08", "the JSON is a string that .NET wrapped in XML: send it as bytes"},
 	{"<string ", "the JSON is a string that .NET wrapped in XML: send it as bytes"},
 }
