@@ -1,6 +1,9 @@
 package worker
 
 import (
+	"bytes"
+	"fmt"
+	"strings"
 	"testing"
 
 	"hsmsweep/internal/schema/schematest"
@@ -27,5 +30,24 @@ func TestEventTypes(t *testing.T) {
 	}
 	if valid(event(typeCompleted, "unknown")) == nil {
 		t.Error("an unknown outcome passes")
+	}
+	for _, eventType := range []string{typeCompleted, typeFailed} {
+		outcome := map[string]Reason{typeCompleted: EndDeleted, typeFailed: EndRejected}[eventType]
+		bare := bytes.Replace(event(eventType, outcome), []byte(`,"error":{"code":"C","message":"m"}`), nil, 1)
+		if err := valid(bare); (err == nil) != (eventType == typeCompleted) {
+			t.Errorf("%s without an error: %v", eventType, err)
+		}
+	}
+}
+
+// TestTwoKindsOfData has a CloudEvent with data as JSON and as bytes, one of which would be overlooked.
+func TestTwoKindsOfData(t *testing.T) {
+	valid := schematest.Compile(t, RequestSchema())
+	event := fmt.Sprintf(`{"specversion":"1.0","id":"1","source":"s","type":"t","data":{"connectionId":%q}}`, sampleID)
+	if err := valid([]byte(event)); err != nil {
+		t.Error(err)
+	}
+	if valid([]byte(strings.Replace(event, `"data":`, `"data_base64":"e30=","data":`, 1))) == nil {
+		t.Error("both pass")
 	}
 }
