@@ -88,7 +88,7 @@ func DecodeRequest(data []byte) (Request, error) {
 		return salvage(data), jsonFault(data, err)
 	}
 	r, err := b.request()
-	return r, errors.Join(nullFault(data), err)
+	return r, errors.Join(b.nullFault(data), err)
 }
 
 // salvage reads the fields by which a request is known, each by itself, so that a fault in one, or in front of them, does
@@ -131,8 +131,9 @@ func (r Request) Encode() ([]byte, error) {
 	return json.Marshal(b)
 }
 
-// nullFault refuses a guard that is null or empty: what should have filled it in did not, and without it more is deleted.
-func nullFault(data []byte) error {
+// nullFault refuses a guard that is null or empty: what should have filled it in did not, and without it more is deleted. So is
+// it with a connectionId beside a selector, which would then mean all that it finds.
+func (b *body) nullFault(data []byte) error {
 	if !bytes.Contains(data, []byte("null")) && !bytes.Contains(data, []byte(`""`)) {
 		return nil // nearly always, and then the body is not decoded twice
 	}
@@ -140,9 +141,13 @@ func nullFault(data []byte) error {
 	if err := json.Unmarshal(data, &fields); err != nil {
 		return err
 	}
+	empty := func(name string) bool { return string(fields[name]) == "null" || string(fields[name]) == `""` }
+	if empty("connectionId") && b.PrivateEndpointID+b.ManagedHSMID != "" {
+		return fmt.Errorf("connectionId: is %s; name the connection, or leave it out to select by what stands beside it", fields["connectionId"])
+	}
 	for _, guard := range []string{"status", "privateEndpointId", "managedHsmId", "dryRun", "notBefore"} {
-		if v := string(fields[guard]); v == "null" || v == `""` {
-			return fmt.Errorf("%s: is %s; leave it out to guard nothing", guard, v)
+		if empty(guard) {
+			return fmt.Errorf("%s: is %s; leave it out to guard nothing", guard, fields[guard])
 		}
 	}
 	return nil

@@ -31,8 +31,8 @@ var descriptions = schema.Descriptions{
 }
 
 // Definitions are the JSON Schemas (2020-12) of a native request and of its parts, as $defs that refer to each other: request,
-// ticket, connectionId, privateEndpointId and managedHsmId. Two more tell an event's data from a request: notRequest takes what
-// LooksLikeRequest and MentionsRequest find nothing in, and silent is its part for text.
+// ticket, connectionId, privateEndpointId and managedHsmId. Three more tell an event's data from a request: notRequest takes what
+// LooksLikeRequest and MentionsRequest find nothing in, otherName and silent are its parts for names and text.
 func Definitions() jsonschema.Definitions {
 	return jsonschema.Definitions{
 		"request":           requestSchema(),
@@ -42,9 +42,10 @@ func Definitions() jsonschema.Definitions {
 		"managedHsmId":      idSchema("managed HSM pool", poolType, poolName),
 		"notRequest": {
 			If:   &jsonschema.Schema{Type: "object"},
-			Then: &jsonschema.Schema{PropertyNames: &jsonschema.Schema{Not: &jsonschema.Schema{Pattern: "^(" + anyField() + ")$"}}},
+			Then: &jsonschema.Schema{PropertyNames: schema.Ref("otherName")},
 			Else: schema.Ref("silent"),
 		},
+		"otherName": {Not: &jsonschema.Schema{Pattern: "^(" + anyField() + ")$"}},
 		"silent": {
 			Not:                  &jsonschema.Schema{Type: "string", Pattern: anyField()},
 			Items:                schema.Ref("silent"),

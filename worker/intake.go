@@ -172,10 +172,43 @@ func open(body []byte, properties map[string]any) (envelope, error) {
 	if err := deletion.CheckJSON(body); err != nil {
 		return envelope{}, err
 	}
+	if err := checkAttributes(body); err != nil {
+		return envelope{}, err
+	}
 	if shape.SpecVersion != nil {
 		return cloudEvent(body)
 	}
 	return gridEvent(body)
+}
+
+// checkAttributes says in words what is wrong with an event's envelope, and finds what stands there and was meant for its data: a guard
+// that nobody would see.
+func checkAttributes(event []byte) error {
+	var attributes map[string]jsontext.Value
+	if err := json.Unmarshal(event, &attributes); err != nil {
+		return err
+	}
+	if attributes["data"] != nil && attributes["data_base64"] != nil {
+		return errors.New("data_base64: cannot stand beside data")
+	}
+	for _, name := range []string{"specversion", "id", "source", "type", "subject", "time", "data_base64", "eventType"} {
+		if v, ok := attributes[name]; ok && v.Kind() != '"' {
+			return fmt.Errorf("%s: expected text, found %s", name, cut(string(v), 40))
+		}
+	}
+	var at time.Time
+	if t, ok := attributes["time"]; ok && json.Unmarshal(t, &at) != nil {
+		return fmt.Errorf("time: expected an RFC 3339 time such as 2026-01-31T08:00:00Z, found %s", cut(string(t), 40))
+	}
+	for name := range attributes {
+		if name != "data" && strings.EqualFold(name, "data") {
+			return fmt.Errorf("%q: no such attribute; it is data", name)
+		}
+	}
+	if deletion.LooksLikeRequest(event) {
+		return errors.New("a field of a request stands in the event itself: put it into data, where it counts")
+	}
+	return nil
 }
 
 func cloudEvent(body []byte) (envelope, error) {
@@ -233,7 +266,7 @@ func (e envelope) request() (deletion.Request, error) {
 	switch {
 	case e.version != "" && e.version != "1.0":
 		return deletion.Request{}, fmt.Errorf("specversion: CloudEvents 1.0 is expected, this is %q", e.version)
-	case e.Type == resourceDeleted:
+	case e.Type == typeResourceDeleted:
 		return e.deletedResource()
 	case strings.HasPrefix(e.Type, "Microsoft."):
 		return deletion.Request{}, fmt.Errorf("%w: %s", errUnsupportedEvent, e.Type)
@@ -247,29 +280,19 @@ func (e envelope) request() (deletion.Request, error) {
 	return deletion.Request{Connection: connection}, nil
 }
 
-// resourceDeleted is the type of Azure's own event of a resource that was deleted.
-const resourceDeleted = "Microsoft.Resources.ResourceDeleteSuccess"
+// typeResourceDeleted is Azure's own event of a resource that was deleted.
+const typeResourceDeleted = "Microsoft.Resources.ResourceDeleteSuccess"
 
 // deletedResource is the request that such an event makes. A private endpoint that is gone leaves connections behind. A connection that
 // is gone, perhaps by this program, leaves nothing to do: it is read, so that the event is not a lie, and never deleted.
 func (e envelope) deletedResource() (deletion.Request, error) {
-	subject := e.Subject
-	if subject == "" {
-		var data struct {
-			ResourceURI string `json:"resourceUri"`
-		}
-		_ = json.Unmarshal(e.Data, &data) // no id then, and that is said below
-		subject = data.ResourceURI
-	}
-	endpoint, notEndpoint := deletion.ParseEndpointID(subject)
-	if notEndpoint == nil {
+	if endpoint, err := deletion.ParseEndpointID(e.Subject); err == nil {
 		return deletion.Request{Endpoint: &endpoint}, nil
 	}
-	connection, err := deletion.ParseConnectionID(subject)
-	if err != nil {
-		return deletion.Request{}, fmt.Errorf("%w: %s of neither a private endpoint (%w) nor a connection (%w)", errUnsupportedEvent, e.Type, notEndpoint, err)
+	if connection, err := deletion.ParseConnectionID(e.Subject); err == nil {
+		return deletion.Request{Connection: connection, Reported: true}, nil
 	}
-	return deletion.Request{Connection: connection, Reported: true}, nil
+	return deletion.Request{}, fmt.Errorf("%w: %s of %+q, which is neither a private endpoint nor a connection of a managed HSM pool", errUnsupportedEvent, e.Type, cut(e.Subject, 300))
 }
 
 // saysNothing tells whether an event's data, which does not look like a request, is none: a whole object, or something that

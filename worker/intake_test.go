@@ -110,7 +110,6 @@ func TestSelectors(t *testing.T) {
 		{name: "a pool", body: fmt.Sprintf(`{"managedHsmId":%q,"status":["Disconnected"]}`, sampleID.Pool), want: deletion.Request{Pool: &sampleID.Pool, Statuses: []deletion.LinkStatus{"Disconnected"}}},
 		{name: "an endpoint", body: fmt.Sprintf(`{"privateEndpointId":%q,"status":["rejected"]}`, someone), want: deletion.Request{Endpoint: someoneID, Statuses: []deletion.LinkStatus{"Rejected"}}},
 		{name: "an endpoint's deletion", body: grid(fmt.Sprintf(`"subject":%q,"data":{"status":"Succeeded","operationName":"Microsoft.Network/privateEndpoints/delete"}`, someone)), want: deletion.Request{Endpoint: someoneID}},
-		{name: "an endpoint's deletion, in the data alone", body: grid(fmt.Sprintf(`"data":{"resourceUri":%q}`, someone)), want: deletion.Request{Endpoint: someoneID}},
 		{name: "a connection's deletion", body: grid(fmt.Sprintf(`"subject":%q,"data":{}`, sampleID)), want: deletion.Request{Connection: sampleID, Reported: true}},
 		{name: "two events", body: "[" + native + "," + grid(fmt.Sprintf(`"subject":%q`, someone)) + "]", events: 2},
 	} {

@@ -12,9 +12,6 @@ import (
 	"hsmsweep/internal/schema"
 )
 
-// typeResourceDeleted is Azure's own event that is a request.
-const typeResourceDeleted = "Microsoft.Resources.ResourceDeleteSuccess"
-
 // cloudAttributes are the attributes of a CloudEvent by their names in JSON; messaging.CloudEvent, which reads and writes
 // them, has no tags.
 type cloudAttributes struct {
@@ -68,25 +65,29 @@ var descriptions = schema.Descriptions{
 	"gridAttributes.DataVersion":     "The version of data's schema.",
 	"gridAttributes.MetadataVersion": "The version of the envelope's schema.",
 
-	"EventData.RequestID":     "The request's id: its own, else its event's, else its message's.",
-	"EventData.ConnectionID":  "ARM id of the connection that was to be deleted.",
-	"EventData.Outcome":       "How the request ended.",
-	"EventData.Reason":        "The requester's reason, its first 4 KB.",
-	"EventData.RequestedBy":   "The requester, the first 4 KB.",
-	"EventData.Ticket":        "The request's ticket, the first 4 KB of each text.",
-	"EventData.RequestedAt":   "When the request's message was enqueued.",
-	"EventData.StartedAt":     "When ARM was first asked to delete.",
-	"EventData.FinishedAt":    "When the request ended.",
-	"EventData.Attempts":      "DELETEs sent.",
-	"EventData.Polls":         "Times that ARM was asked how the operation stands.",
-	"EventData.DeliveryCount": "Deliveries of the last message, and of those that it was parked apart from.",
-	"EventData.HTTPStatus":    "Status of ARM's last answer.",
-	"EventData.ARMRequestID":  "x-ms-request-id of ARM's last answer.",
-	"EventData.Expected":      "What a guard wanted.",
-	"EventData.Found":         "What was there instead.",
-	"EventData.Error":         "What went wrong: ARM's CloudError, or the worker's own words.",
-	"EventError.Code":         "In one word; DeadLetterReason of the message in the dead-letter queue.",
-	"EventError.Message":      "In a sentence; its DeadLetterErrorDescription.",
+	"EventData.RequestID":       "The request's id: its own, else its event's, else its message's.",
+	"EventData.ParentRequestID": "The id of the selector, or array of events, that this request came of.",
+	"EventData.ConnectionID":    "ARM id of the connection that was to be deleted.",
+	"EventData.Outcome":         "How the request ended.",
+	"EventData.Reason":          "The requester's reason, its first 4 KB.",
+	"EventData.RequestedBy":     "The requester, the first 4 KB.",
+	"EventData.Ticket":          "The request's ticket, the first 4 KB of each text.",
+	"EventData.RequestedAt":     "When the request's message was enqueued.",
+	"EventData.StartedAt":       "When ARM was first asked to delete.",
+	"EventData.FinishedAt":      "When the request ended.",
+	"EventData.Attempts":        "DELETEs sent.",
+	"EventData.Polls":           "Times that ARM was asked how the operation stands.",
+	"EventData.DeliveryCount":   "Deliveries of the last message, and of those that it was parked apart from.",
+	"EventData.HTTPStatus":      "Status of ARM's last answer.",
+	"EventData.ARMRequestID":    "x-ms-request-id of ARM's last answer.",
+	"EventData.Verified":        "The connection was read back, and is gone.",
+	"EventData.Expected":        "What a guard wanted.",
+	"EventData.Found":           "What was there instead.",
+	"EventData.Children":        "The ids of the requests that this one became; of very many the last part.",
+	"EventData.ChildCount":      "How many those are.",
+	"EventData.Error":           "What went wrong: ARM's CloudError, or the worker's own words.",
+	"EventError.Code":           "In one word; DeadLetterReason of the message in the dead-letter queue.",
+	"EventError.Message":        "In a sentence; its DeadLetterErrorDescription.",
 }
 
 // RequestSchema is the JSON Schema (2020-12) of the bodies that a worker takes: a native request, a CloudEvent, an
@@ -133,6 +134,8 @@ func gridEventSchema() *jsonschema.Schema {
 
 // asksFor adds to an envelope's schema what makes it a request: see envelope.request. Its event type is in the field typeName.
 func asksFor(s *jsonschema.Schema, typeName string, otherwise ...*jsonschema.Schema) {
+	s.PropertyNames = schema.Ref("otherName") // see misplaced
+	s.PatternProperties = map[string]*jsonschema.Schema{"^(D[aA][tT][aA]|d(A[tT][aA]|aT[aA]|atA))$": jsonschema.FalseSchema}
 	s.If = schema.With(typeName, &jsonschema.Schema{Pattern: `^Microsoft\.`})
 	s.Then = &jsonschema.Schema{AllOf: []*jsonschema.Schema{
 		schema.With(typeName, &jsonschema.Schema{Const: typeResourceDeleted}),

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -29,6 +30,7 @@ import (
 	"hsmsweep/internal/emulator"
 	"hsmsweep/internal/emulator/fault"
 	"hsmsweep/internal/emulator/servicebus/broker"
+	"hsmsweep/internal/schema/schematest"
 	"hsmsweep/queue"
 	"hsmsweep/worker"
 )
@@ -281,6 +283,9 @@ func (s *system) events(n int) []event {
 			s.t.Fatalf("waiting for event %d of %d: %v\n%s", len(events)+1, n, err, s.logged)
 		}
 		for _, m := range messages {
+			if err := described(s.t)(m.Body); err != nil {
+				s.t.Errorf("an event is not what schema event says: %v\n%s", err, m.Body)
+			}
 			e := event{received: m}
 			if err := json.Unmarshal(m.Body, &e); err != nil {
 				s.t.Fatal(err)
@@ -290,6 +295,17 @@ func (s *system) events(n int) []event {
 	}
 	return events
 }
+
+// described judges events by the schema that the program prints.
+func described(t testing.TB) func([]byte) error {
+	eventSchema.Do(func() { judgeEvent = schematest.Compile(t, worker.EventSchema()) })
+	return judgeEvent
+}
+
+var (
+	eventSchema sync.Once
+	judgeEvent  func([]byte) error
+)
 
 // counts are the queue's, once everything has come to rest.
 func (s *system) counts() broker.Counts {
