@@ -1,31 +1,26 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
-	"github.com/google/uuid"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
 
 	"hsmsweep/deletion"
-	"hsmsweep/worker"
 )
 
 type submitCmd struct {
 	connection
-	ConnectionIDs []string  `arg:"" optional:"" name:"connection-id" help:"ARM ids of private endpoint connections. None: requests as JSON lines on stdin."`
-	RequestID     string    `help:"Id of the request, for a single connection." placeholder:"ID"`
+	ConnectionIDs []string  `arg:"" optional:"" name:"connection-id" help:"ARM ids of private endpoint connections. None, and no selector: requests as JSON lines on stdin."`
+	CSV           *string   `name:"csv" help:"Requests from a CSV file with a header row; - is stdin." placeholder:"FILE"`
+	Pool          *string   `name:"managed-hsm-id" help:"Select every connection of this pool in one of the states of --status." placeholder:"ID"`
+	Endpoint      *string   `name:"private-endpoint-id" help:"Delete only while the connection belongs to this private endpoint. Without connection ids: select every connection that belongs to it." placeholder:"ID"`
+	RequestID     string    `help:"Id of the request, for a single one." placeholder:"ID"`
 	Status        list      `help:"Delete only in this link state. Repeatable." placeholder:"STATUS"`
-	Endpoint      *string   `name:"private-endpoint-id" help:"Delete only while the connection belongs to this private endpoint." placeholder:"ID"`
 	Reason        string    `help:"Why."`
 	RequestedBy   string    `help:"Who asks."`
 	TicketSystem  string    `help:"Ticket system, such as servicenow." placeholder:"NAME"`
@@ -40,17 +35,31 @@ type submitCmd struct {
 func (submitCmd) Help() string {
 	return `Examples:
   hsmsweep submit --ticket-id CHG0012345 /subscriptions/…/managedHSMs/hsm1/privateEndpointConnections/pec1
+  hsmsweep submit --managed-hsm-id /subscriptions/…/managedHSMs/hsm1 --status Disconnected
   hsmsweep submit < requests.jsonl
+  hsmsweep submit --csv requests.csv
 
-Every request is checked before the first is sent.`
+Every request is checked before the first is sent. What is wrong is told by line, and then nothing is sent.
+
+A CSV file is UTF-8, with commas or semicolons between the cells, and these columns in any order and case: ` + strings.Join(columns, ", ") + `.
+Several states in a status cell have a semicolon or a space between them.
+
+An empty cell leaves its field out. Where that would drop a guard the row is refused instead: an empty status, dryRun or
+notBefore, an empty privateEndpointId beside a connectionId, and the other way round. Fill it in, or remove the column.
+
+Flags that describe a request go with connection ids and selectors. Rows, of CSV or JSON, say everything themselves.
+
+Rows are safe to repeat: the message id is made of what the row says, so that running the same file again within the
+queue's duplicate window adds nothing. A row that stands twice in one file is two requests. Connection ids and
+selectors get a new message id each time: the same one submitted twice is two requests.`
 }
 
 // Run is the command.
 func (c *submitCmd) Run(ctx context.Context, std streams) error {
-	if err := config(c.check(), c.checkGuards()); err != nil {
+	if err := config(c.check(), c.checkSource(), c.checkGuards()); err != nil {
 		return err
 	}
-	bodies, err := c.bodies(std.in)
+	drafts, err := c.drafts(std)
 	if err != nil {
 		return err
 	}
@@ -72,23 +81,92 @@ func (c *submitCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	for i, body := range bodies {
-		sent, err := send(ctx, sender, c.Queue, tracing, uuid.NewString(), body)
-		if err != nil {
-			return fmt.Errorf("%d of %d requests were sent; the next failed: %w", i, len(bodies), err)
+	batches, err := pack(ctx, sender, c.Queue, tracing, drafts)
+	if err != nil {
+		return err
+	}
+	sent, err := sendAll(ctx, sender, batches, newTeller(std, c.JSON, len(drafts)))
+	if err != nil {
+		advice := ""
+		if c.readsRows() {
+			advice = "running the same file again is safe: what was sent is recognised within the queue's duplicate window; "
 		}
-		if err := c.print(std.out, sent); err != nil {
-			return err
-		}
+		return fmt.Errorf("%d of %d requests were sent; %sthe next failed: %w", sent, len(drafts), advice, err)
 	}
 	return nil
+}
+
+// drafts are the requests that are to be sent, checked as the worker will.
+func (c *submitCmd) drafts(std streams) ([]draft, error) {
+	switch {
+	case c.CSV != nil:
+		return c.readFile(std.in)
+	case c.readsRows():
+		return readLines(std.in)
+	case c.selects():
+		if err := c.checkIdle(std); err != nil {
+			return nil, err
+		}
+		return c.described("")
+	}
+	return c.described(c.ConnectionIDs...)
+}
+
+// selects tells whether a flag selects the connections, of a single request.
+func (c *submitCmd) selects() bool {
+	return len(c.ConnectionIDs) == 0 && c.CSV == nil && (c.Pool != nil || c.Endpoint != nil)
+}
+
+// readsRows tells whether the requests are rows, of CSV or JSON, which say everything themselves.
+func (c *submitCmd) readsRows() bool { return len(c.ConnectionIDs) == 0 && !c.selects() }
+
+// checkSource checks that requests come from one place, and that no flag is given that would be dropped there in silence.
+func (c *submitCmd) checkSource() error {
+	var faults []error
+	refuse := func(wrong bool, words string) {
+		if wrong {
+			faults = append(faults, errors.New(words))
+		}
+	}
+	ids := len(c.ConnectionIDs)
+	refuse(c.CSV != nil && *c.CSV == "", "--csv is empty; name a file, or - for stdin")
+	refuse(c.CSV != nil && ids > 0, "--csv cannot stand beside connection ids; put them into the file")
+	refuse(c.Pool != nil && ids > 0, "--managed-hsm-id cannot stand beside connection ids")
+	refuse(c.Pool != nil && c.Endpoint != nil, "--managed-hsm-id and --private-endpoint-id exclude each other")
+	refuse(c.Pool != nil && len(c.Status) == 0, "--managed-hsm-id needs --status: in which state a connection of the pool is to be deleted")
+	refuse(c.RequestID != "" && ids > 1, "--request-id goes with exactly one connection id")
+	if flags := c.describing(); c.readsRows() && len(flags) > 0 {
+		refuse(true, strings.Join(flags, ", ")+": goes with connection ids or a selector, not with rows; say it in a column of the CSV file, or a field of the JSON lines")
+	}
+	return errors.Join(faults...)
+}
+
+// describing are the flags given that describe a request.
+func (c *submitCmd) describing() []string {
+	var given []string
+	for _, flag := range []struct {
+		name  string
+		given bool
+	}{
+		{"--managed-hsm-id", c.Pool != nil}, {"--private-endpoint-id", c.Endpoint != nil}, {"--request-id", c.RequestID != ""},
+		{"--status", len(c.Status) > 0}, {"--reason", c.Reason != ""}, {"--requested-by", c.RequestedBy != ""},
+		{"--ticket-system", c.TicketSystem != ""}, {"--ticket-id", c.TicketID != ""}, {"--ticket-url", c.TicketURL != ""},
+		{"--not-before", !c.NotBefore.IsZero()}, {"--dry-run", c.DryRun},
+	} {
+		if flag.given {
+			given = append(given, flag.name)
+		}
+	}
+	return given
 }
 
 // checkGuards checks what the flags say of every request. A guard that is there and empty is a fault, not no guard.
 func (c *submitCmd) checkGuards() error {
 	var faults []error
-	if c.RequestID != "" && len(c.ConnectionIDs) != 1 {
-		faults = append(faults, errors.New("--request-id goes with exactly one connection id"))
+	if c.Pool != nil {
+		if _, err := deletion.ParsePoolID(*c.Pool); err != nil {
+			faults = append(faults, fmt.Errorf("--managed-hsm-id: %w", err))
+		}
 	}
 	if c.Endpoint != nil {
 		if _, err := deletion.ParseEndpointID(*c.Endpoint); err != nil {
@@ -101,122 +179,6 @@ func (c *submitCmd) checkGuards() error {
 		}
 	}
 	return errors.Join(faults...)
-}
-
-// bodies makes or reads the requests, and checks each as the worker will.
-func (c *submitCmd) bodies(in io.Reader) ([][]byte, error) {
-	if len(c.ConnectionIDs) == 0 {
-		return readLines(in)
-	}
-	var bodies [][]byte
-	var faults []error
-	for _, id := range c.ConnectionIDs {
-		body, err := json.Marshal(c.request(id))
-		if err == nil {
-			err = worker.Check(body)
-		}
-		if err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", id, err))
-		}
-		bodies = append(bodies, body)
-	}
-	return bodies, errors.Join(faults...)
-}
-
-// request is a native request, as contract and README describe it.
-func (c *submitCmd) request(connectionID string) map[string]any {
-	r := map[string]any{"connectionId": connectionID}
-	if c.Endpoint != nil {
-		r["privateEndpointId"] = *c.Endpoint
-	}
-	for field, value := range map[string]string{"requestId": c.RequestID, "reason": c.Reason, "requestedBy": c.RequestedBy} {
-		if value != "" {
-			r[field] = value
-		}
-	}
-	ticket := map[string]string{}
-	for field, value := range map[string]string{"system": c.TicketSystem, "id": c.TicketID, "url": c.TicketURL} {
-		if value != "" {
-			ticket[field] = value
-		}
-	}
-	if len(ticket) > 0 {
-		r["ticket"] = ticket
-	}
-	if len(c.Status) > 0 {
-		r["status"] = c.Status
-	}
-	if !c.NotBefore.IsZero() {
-		r["notBefore"] = c.NotBefore
-	}
-	if c.DryRun {
-		r["dryRun"] = true
-	}
-	return r
-}
-
-// readLines reads one request a line; empty lines do not count.
-func readLines(in io.Reader) ([][]byte, error) {
-	const longestLine = 256 << 10 // no tier's smallest limit is larger
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, longestLine)
-	var bodies [][]byte
-	var faults []error
-	n := 0
-	for lines.Scan() {
-		n++
-		line := bytes.TrimSpace(lines.Bytes())
-		if len(line) == 0 {
-			continue
-		}
-		if err := worker.Check(line); err != nil {
-			faults = append(faults, fmt.Errorf("line %d: %w", n, err))
-		}
-		bodies = append(bodies, bytes.Clone(line))
-	}
-	if err := lines.Err(); err != nil {
-		faults = append(faults, fmt.Errorf("line %d: %w", n+1, err))
-	}
-	if len(bodies) == 0 && len(faults) == 0 {
-		faults = append(faults, errors.New("nothing to submit: give connection ids as arguments, or one JSON request a line on stdin"))
-	}
-	return bodies, errors.Join(faults...)
-}
-
-// A submission is what submit tells of a message that it sent.
-type submission struct {
-	RequestID string `json:"requestId"`
-	MessageID string `json:"messageId"`
-	TraceID   string `json:"traceId"`
-}
-
-// send puts one request on the queue and begins its trace.
-func send(ctx context.Context, sender *azservicebus.Sender, queue string, tracer trace.TracerProvider, messageID string, body []byte) (submission, error) {
-	ctx, span := tracer.Tracer("hsmsweep/submit").Start(ctx, "send "+queue, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
-		attribute.String("messaging.system", "servicebus"),
-		attribute.String("messaging.operation.name", "send"),
-		attribute.String("messaging.operation.type", "send"),
-		attribute.String("messaging.destination.name", queue),
-		attribute.String("messaging.message.id", messageID),
-	))
-	defer span.End()
-	properties := map[string]any{}
-	worker.InjectTrace(ctx, properties)
-	err := sender.SendMessage(ctx, &azservicebus.Message{
-		MessageID: &messageID, Body: body, ContentType: new("application/json"), ApplicationProperties: properties,
-	}, nil)
-	if err != nil {
-		span.RecordError(err)
-	}
-	return submission{RequestID: worker.RequestIDOf(body, messageID), MessageID: messageID, TraceID: span.SpanContext().TraceID().String()}, err
-}
-
-func (c *submitCmd) print(out io.Writer, s submission) error {
-	if c.JSON {
-		return json.NewEncoder(out).Encode(s)
-	}
-	_, err := fmt.Fprintf(out, "submitted %s\n", s.RequestID)
-	return err
 }
 
 // closeClient says goodbye to Service Bus, within bounds. What was to be done is done by then, so that a failure is nobody's concern.
