@@ -60,7 +60,7 @@ func readCSV(data []byte) ([]draft, error) {
 		case strings.TrimSpace(strings.Join(cells, "")) == "":
 		case header == nil:
 			if header, err = readHeader(cells); err != nil {
-				return nil, fault(place(line), err) // without it no row can be understood
+				return nil, faultAt(place(line), err) // without it no row can be understood
 			}
 		default:
 			body, err := readRow(header, cells)
@@ -85,7 +85,7 @@ func readHeader(cells []string) ([]string, error) {
 	for _, cell := range cells {
 		cell = strings.TrimSpace(cell)
 		at := slices.IndexFunc(columns, func(column string) bool {
-			return strings.EqualFold(column, cell) || strings.EqualFold(column, strings.Replace(cell, "ticket.", "ticket", 1))
+			return strings.EqualFold(column, cell) || strings.EqualFold(column, strings.Replace(strings.ToLower(cell), "ticket.", "ticket", 1))
 		})
 		switch {
 		case at < 0:

@@ -38,7 +38,7 @@ func (c *submitCmd) described(connectionIDs ...string) ([]draft, error) {
 			err = worker.Check(body)
 		}
 		if err != nil {
-			faults = append(faults, fault(place, err))
+			faults = append(faults, faultAt(place, err))
 		}
 		drafts = append(drafts, draft{place, uuid.NewString(), body})
 	}
@@ -166,7 +166,7 @@ func (r *rows) add(line int, body []byte, err error) {
 	r.drafts = append(r.drafts, draft{place(line), id, body})
 }
 
-func (r *rows) refuse(line int, err error) { r.faults = append(r.faults, fault(place(line), err)) }
+func (r *rows) refuse(line int, err error) { r.faults = append(r.faults, faultAt(place(line), err)) }
 
 // done gives the requests if all are right and there is one.
 func (r *rows) done(nothing string) ([]draft, error) {
@@ -178,7 +178,7 @@ func (r *rows) done(nothing string) ([]draft, error) {
 
 func place(line int) string { return fmt.Sprintf("line %d", line) }
 
-// fault is all that is wrong in one place, in one line.
-func fault(place string, err error) error {
+// faultAt is all that is wrong in one place, in one line.
+func faultAt(place string, err error) error {
 	return fmt.Errorf("%s: %s", place, strings.ReplaceAll(err.Error(), "\n", "; "))
 }

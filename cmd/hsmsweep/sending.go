@@ -86,7 +86,7 @@ func pack(ctx context.Context, sender *azservicebus.Sender, queue string, tracer
 			}
 		}
 		if full != nil && !errors.Is(full, azservicebus.ErrMessageTooLarge) {
-			return nil, fault(d.place, full)
+			return nil, faultAt(d.place, full)
 		}
 		empty, err := sender.NewMessageBatch(ctx, nil)
 		if err != nil {
@@ -94,7 +94,7 @@ func pack(ctx context.Context, sender *azservicebus.Sender, queue string, tracer
 		}
 		b := &batch{MessageBatch: empty}
 		if err := b.add(o); err != nil {
-			return nil, fault(d.place, err)
+			return nil, faultAt(d.place, err)
 		}
 		batches = append(batches, b)
 	}

@@ -42,7 +42,7 @@ func (submitCmd) Help() string {
 Every request is checked before the first is sent. What is wrong is told by line, and then nothing is sent.
 
 A CSV file is UTF-8, with commas or semicolons between the cells, and these columns in any order and case: ` + strings.Join(columns, ", ") + `.
-Several states in a status cell have a semicolon or a space between them.
+ticket.system, ticket.id and ticket.url are other spellings. Several states in a status cell have a semicolon or a space between them.
 
 An empty cell leaves its field out. Where that would drop a guard the row is refused instead: an empty status, dryRun or
 notBefore, an empty privateEndpointId beside a connectionId, and the other way round. Fill it in, or remove the column.
