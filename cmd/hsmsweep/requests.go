@@ -80,6 +80,9 @@ func (c *submitCmd) fields(connectionID string) map[string]any {
 	if c.DryRun {
 		r["dryRun"] = true
 	}
+	if c.Force {
+		r["force"] = true
+	}
 	return r
 }
 

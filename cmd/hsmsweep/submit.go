@@ -28,6 +28,7 @@ type submitCmd struct {
 	TicketURL     string    `name:"ticket-url" help:"Ticket address." placeholder:"URL"`
 	NotBefore     time.Time `help:"RFC 3339 time before which nothing is deleted." placeholder:"TIME"`
 	DryRun        bool      `help:"Ask for a report; delete nothing."`
+	Force         bool      `help:"Delete even what the worker's --protect-last-approved would keep."`
 	JSON          bool      `help:"One JSON object a request on stdout."`
 }
 
@@ -151,7 +152,7 @@ func (c *submitCmd) describing() []string {
 		{"--managed-hsm-id", c.Pool != nil}, {"--private-endpoint-id", c.Endpoint != nil}, {"--request-id", c.RequestID != ""},
 		{"--status", len(c.Status) > 0}, {"--reason", c.Reason != ""}, {"--requested-by", c.RequestedBy != ""},
 		{"--ticket-system", c.TicketSystem != ""}, {"--ticket-id", c.TicketID != ""}, {"--ticket-url", c.TicketURL != ""},
-		{"--not-before", !c.NotBefore.IsZero()}, {"--dry-run", c.DryRun},
+		{"--not-before", !c.NotBefore.IsZero()}, {"--dry-run", c.DryRun}, {"--force", c.Force},
 	} {
 		if flag.given {
 			given = append(given, flag.name)

@@ -80,6 +80,10 @@ func TestSubmitCSV(t *testing.T) {
 			"\xef\xbb\xbfCONNECTIONID;Status;Ticket.ID\r\n" + connectionID(0) + ";\"Rejected;Pending\";CHG1\r\n;;\r\n\r\n",
 			[]string{`{` + id + `,"status":["Rejected","Pending"],"ticket":{"id":"CHG1"}}`},
 		},
+		"selectors": {
+			"managedHsmId,privateEndpointId,status\n" + samplePool + ",,Disconnected\n," + sampleEndpoint + ",Pending\n",
+			[]string{`{"managedHsmId":"` + samplePool + `","status":["Disconnected"]}`, `{"privateEndpointId":"` + sampleEndpoint + `","status":["Pending"]}`},
+		},
 		"an empty cell is no field": {
 			"reason,force,connectionId,ticketId\n,," + connectionID(0) + ",\n\"two\nlines\",, " + connectionID(0) + " ,CHG1\n",
 			[]string{`{` + id + `}`, `{` + id + `,"reason":"two\nlines","ticket":{"id":"CHG1"}}`},
@@ -315,20 +319,29 @@ func csvFile(t *testing.T, n int) string {
 	return file
 }
 
-// TestSubmitSelectors looks at what the flags make of a selector; whether it is served is the worker's to say.
-func TestSubmitSelectors(t *testing.T) {
+// TestSubmitFlags looks at what the flags make of a connection id and of each selector.
+func TestSubmitFlags(t *testing.T) {
 	t.Parallel()
+	a := startAzure(t, 1, arm.Script{})
+	var want, got []string
 	for _, c := range []struct {
-		cmd  submitCmd
+		args []string
 		want string
 	}{
-		{submitCmd{Pool: new(samplePool), Status: list{"Pending"}, RequestID: "CHG1"}, `{"managedHsmId":"` + samplePool + `","requestId":"CHG1","status":["Pending"]}`},
-		{submitCmd{Endpoint: new(sampleEndpoint), DryRun: true}, `{"dryRun":true,"privateEndpointId":"` + sampleEndpoint + `"}`},
+		{[]string{"--managed-hsm-id=" + samplePool, "--status=Pending,Rejected", "--request-id=CHG1"}, `{"managedHsmId":"` + samplePool + `","requestId":"CHG1","status":["Pending","Rejected"]}`},
+		{[]string{"--private-endpoint-id=" + sampleEndpoint, "--dry-run"}, `{"dryRun":true,"privateEndpointId":"` + sampleEndpoint + `"}`},
+		{[]string{"--private-endpoint-id=" + sampleEndpoint, "--force", connectionID(0)}, `{"connectionId":"` + connectionID(0) + `","force":true,"privateEndpointId":"` + sampleEndpoint + `"}`},
 	} {
-		body, err := json.Marshal(c.cmd.fields(""))
-		if err != nil || string(body) != c.want || !c.cmd.selects() || c.cmd.checkSource() != nil {
-			t.Errorf("got %s (%v, %v), want the selector %s", body, err, c.cmd.checkSource(), c.want)
+		if s := submitTo(t, a.addr, "\n", c.args...); s.code != 0 || s.err != "" || strings.Count(s.out, "submitted ") != 1 {
+			t.Errorf("%v: %+v, want one request submitted", c.args, s)
 		}
+		want = append(want, c.want)
+	}
+	for _, m := range queued(t, a.addr) {
+		got = append(got, string(m.Body))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("bodies (-want +got):\n%s", diff)
 	}
 }
 
