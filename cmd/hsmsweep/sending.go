@@ -79,24 +79,22 @@ func pack(ctx context.Context, sender *azservicebus.Sender, queue string, tracer
 	var batches []*batch
 	for _, d := range drafts {
 		o := begin(ctx, queue, tracer, d.messageID, d.body)
-		var full error
+		err := azservicebus.ErrMessageTooLarge // for a batch that is full or not there
 		if n := len(batches); n > 0 && len(batches[n-1].messages) < largestBatch {
-			if full = batches[n-1].add(o); full == nil {
-				continue
+			err = batches[n-1].add(o)
+		}
+		if errors.Is(err, azservicebus.ErrMessageTooLarge) {
+			empty, failed := sender.NewMessageBatch(ctx, nil)
+			if failed != nil {
+				return nil, failed
 			}
+			b := &batch{MessageBatch: empty}
+			batches = append(batches, b)
+			err = b.add(o)
 		}
-		if full != nil && !errors.Is(full, azservicebus.ErrMessageTooLarge) {
-			return nil, faultAt(d.place, full)
-		}
-		empty, err := sender.NewMessageBatch(ctx, nil)
 		if err != nil {
-			return nil, err
-		}
-		b := &batch{MessageBatch: empty}
-		if err := b.add(o); err != nil {
 			return nil, faultAt(d.place, err)
 		}
-		batches = append(batches, b)
 	}
 	return batches, nil
 }
