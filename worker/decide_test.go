@@ -201,6 +201,8 @@ func TestAdmit(t *testing.T) {
 		{"an endpoint, and nowhere to search", with(fresh(), selecting(nil)), nil},
 		{"an endpoint to search for", with(fresh(), selecting(nil)), func(p *Policy) { p.SearchScopes = []deletion.Scope{outside} }},
 		{"what a search found, all of it", with(fresh(), selecting(&Selection{Found: found{sampleID}, Made: 1, Last: true})), nil},
+		{"what a search found: nothing", with(fresh(), selecting(&Selection{Last: true})), nil},
+		{"what a search found behind what was found before: nothing", with(fresh(), selecting(&Selection{Made: 8, Last: true})), nil},
 		{"what a search found, and there is more", with(fresh(), selecting(&Selection{Found: found{sampleID}, Made: 8})), nil},
 		{"a pool outside the allowed scope", with(fresh(), func(t *task) {
 			t.request = deletion.Request{Pool: &sampleID.Pool, Statuses: []deletion.LinkStatus{"Rejected"}}
@@ -267,7 +269,7 @@ func outcomeOf(t task, v Verdict) string {
 		case searches(t):
 			next = "then search"
 		case t.request.Selects():
-			next = fmt.Sprintf("then make requests of %d", len(v.Next.Selection.Found))
+			next = fmt.Sprintf("then make %d requests", len(v.Next.Selection.Found))
 		}
 		line := fmt.Sprintf("park %s for %s, %s", v.Reason, v.Until.Sub(noon), next)
 		if v.Next.Due.After(v.Until) {

@@ -19,14 +19,18 @@ import (
 	"hsmsweep/deletion"
 )
 
-// A Selection is how far a selector has come. What a search finds is written down before anything is done about it: the first
-// of the requests that come of it may be over, and their connections gone, before a repeated step would look again.
+// A Selection is how far a selector has come. What a search finds, and that it found nothing, is written down before anything is
+// done about it: the first of the requests that come of it may be over, and their connections gone, before a repeated step
+// would look again.
 type Selection struct {
 	Found found  `json:"found,omitzero"` // connections that become requests with this step; none: the next step searches
 	After string `json:"after,omitzero"` // the last connection of earlier steps, in lower case
 	Made  int    `json:"made,omitzero"`  // requests so far, those of Found included
-	Last  bool   `json:"last,omitzero"`  // a search showed nothing behind Found
+	Last  bool   `json:"last,omitzero"`  // the search showed nothing behind Found
 }
+
+// done tells whether nothing is left to search for.
+func (s *Selection) done() bool { return s != nil && (s.Last || len(s.Found) > 0) }
 
 // found is a list of connections that travels as text, compressed: a property of Service Bus holds 32 KB.
 type found []deletion.ConnectionID
@@ -92,7 +96,7 @@ func fitting(ids found) (found, error) {
 	}
 }
 
-// selected decides what a search means: nothing was found, or what was found is written down for the next step.
+// selected writes down what a search found, for the next step.
 func selected(t task, out deletion.Outcome, now time.Time) Verdict {
 	a := t.attempt
 	var s Selection
@@ -104,14 +108,6 @@ func selected(t task, out deletion.Outcome, now time.Time) Verdict {
 		if strings.ToLower(c.ID.String()) > s.After {
 			ids = append(ids, c.ID)
 		}
-	}
-	switch {
-	case len(ids) == 0 && s.Made == 0:
-		e := reached(EndNoMatch, out, now)
-		e.Expected, e.Found, e.Code, e.Message = soughtBy(t.request), "none", "", ""
-		return end(a, e)
-	case len(ids) == 0:
-		return end(a, End{Outcome: EndExpanded, At: now})
 	}
 	some, err := fitting(ids)
 	if err != nil {
@@ -141,7 +137,10 @@ func wanted(r deletion.Request) func(deletion.Connection) bool {
 func expand(t task, now time.Time, p Policy) Verdict {
 	a := t.attempt
 	children := t.children(now, p)
-	if a.Selection == nil || a.Selection.Last {
+	switch {
+	case a.Selection != nil && a.Selection.Made == 0:
+		return end(a, End{Outcome: EndNoMatch, At: now, Expected: soughtBy(t.request), Found: "none"})
+	case a.Selection == nil || a.Selection.Last:
 		v := end(a, End{Outcome: EndExpanded, At: now})
 		v.Children = children
 		return v

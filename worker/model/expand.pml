@@ -2,7 +2,7 @@
  * The protocol of expand.go: a selector that becomes a request for each connection that it finds, two workers, and everything
  * that can go wrong FAULTS times in any place.
  *
- * hop 0  searches, and writes down what it found: in its successor
+ * hop 0  searches, and writes down what it found, be it nothing: in its successor
  * hop 1  1 sends the first message of each request, 2 publishes the event that lists them, 3 settles
  *
  * The requests that come of it are carried out at once, so that a repeated step finds fewer connections than the one before.
@@ -62,6 +62,9 @@ end:
     :: atomic { message[0] == ready -> h = 0; message[0] = locked; owner[0] = me };
        atomic { i = 0; do :: i < N -> found[i] = exists[i]; i++ :: else -> break od };      /* search */
        if :: atomic { FAILS; goto crashed } :: true fi;
+#ifdef NOTHING_TOLD_AT_ONCE     /* a repeat that finds nothing any more tells that before the event is out */
+       if :: !found[0] && !found[1] -> goto event :: else fi;
+#endif
 #ifdef NOT_WRITTEN_DOWN         /* what is found becomes requests at once, and a repeat finds what is left */
        goto requests;
 #else
@@ -84,7 +87,7 @@ requests:
        :: i < N && !found[i] -> i++
        :: else -> break
        od;
-       atomic {                                                                             /* 2 the event */
+event: atomic {                                                                             /* 2 the event */
            if
            :: events > 0
            :: else -> events++; i = 0; do :: i < N -> told[i] = found[i]; i++ :: else -> break od
