@@ -65,7 +65,7 @@ func admit(t task, now time.Time, p Policy) (Verdict, bool) {
 			Message: "privateEndpointId: this worker looks for no endpoint's connections, since it runs without --search-scope; name the connection by connectionId, or have the operator name the subscriptions or pools to search"}), true
 	case now.Before(a.Due) && now.Before(a.GiveUpAt):
 		return park(a, a.Due, a.Why), true // it came early: a clock differs, or somebody moved it
-	case len(t.events) > 0 || a.Selection.done():
+	case len(t.events) > 0 || t.request.Selects() && a.Selection.done():
 		return expand(t, now, p), true
 	case !now.Before(a.GiveUpAt) && (a.Operation == nil || now.Before(a.Due)):
 		return overdue(a, now), true

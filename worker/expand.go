@@ -179,7 +179,7 @@ func (t task) children(now time.Time, p Policy) []child {
 		}
 		children = append(children, born(cmp.Or(r.Connection.Name, idOf(e.ID), strconv.Itoa(i)), "event/"+strconv.Itoa(i), event))
 	}
-	if a.Selection != nil {
+	if a.Selection != nil && t.request.Selects() { // who forges it for another request gains nothing
 		for _, id := range a.Selection.Found {
 			one := t.request
 			one.Connection, one.Pool, one.NotBefore = id, nil, time.Time{}

@@ -269,13 +269,29 @@ func TestIDsOfEnvelopes(t *testing.T) {
 
 func FuzzTake(f *testing.F) {
 	for _, body := range []string{"", "{}", "[]", "[{}]", `{"connectionId":"` + sampleID.String() + `"}`, `{"specversion":"1.0","id":"1","source":"s","type":"t","data":{}}`,
-		`{"eventType":"t","data":null,"subject":"/x"}`, `{"status":[1]}`, `"x"`, "\xff"} {
+		`{"eventType":"t","data":null,"subject":"/x"}`, `{"status":[1]}`, `"x"`, "\xff", `{"privateEndpointId":"` + someone + `"}`,
+		`{"managedHsmId":"` + sampleID.Pool.String() + `","status":["Approved"]}`, `[{"specversion":"1.0"},{"eventType":"Microsoft.Resources.ResourceDeleteSuccess","subject":"` + someone + `"}]`} {
 		f.Add(body, encoded(f, polling().attempt), someTrace)
+		f.Add(body, encoded(f, sweeping()), someTrace)
 	}
 	f.Fuzz(func(t *testing.T, body, attempt, trace string) {
 		got := taken(body, map[string]any{attemptProperty: attempt, "traceparent": trace})
-		if got.fault == nil && mustConnection(got.request.Connection.String()) != got.request.Connection {
+		switch {
+		case got.fault != nil || len(got.events) > 0:
+		case got.request.Selects():
+			if got.request.Endpoint == nil && got.request.Pool == nil {
+				t.Errorf("%q selects by nothing", body)
+			}
+		case mustConnection(got.request.Connection.String()) != got.request.Connection:
 			t.Errorf("%q asks for %+v, which is no connection", body, got.request.Connection)
+		}
+		for _, c := range got.children(noon, testPolicy()) {
+			if _, err := decodeAttempt(encoded(t, c.attempt)); err != nil {
+				t.Errorf("%q has a child that cannot be read: %v", body, err)
+			}
+			if err := Check(c.body); err != nil && len(got.events) == 0 {
+				t.Errorf("%q has a child that is no request: %s: %v", body, c.body, err)
+			}
 		}
 		if got.fault != nil && (got.fault.code == "" || got.fault.message == "") {
 			t.Errorf("%q has a fault without words: %+v", body, got.fault)
@@ -286,8 +302,16 @@ func FuzzTake(f *testing.F) {
 	})
 }
 
+// sweeping is the state of a selector that has found something.
+func sweeping() Attempt {
+	a := fresh().attempt
+	a.Hop, a.Selection = 1, &Selection{Found: found{sampleID, sampleID}, After: "/subscriptions/a", Made: 7}
+	return a
+}
+
 func FuzzAttempt(f *testing.F) {
 	f.Add(encoded(f, polling().attempt))
+	f.Add(encoded(f, sweeping()))
 	f.Add(`{"version":1,"hop":1}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		a, err := decodeAttempt(text)
