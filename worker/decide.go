@@ -58,7 +58,7 @@ func admit(t task, now time.Time, p Policy) (Verdict, bool) {
 	case t.fault != nil:
 		return end(a, End{Outcome: EndInvalid, At: now, Code: t.fault.code, Message: t.fault.message}), true
 	case !inScope(t.request, p.AllowScopes):
-		return end(a, End{Outcome: EndOutOfScope, At: now, Code: CodeOutOfScope,
+		return end(a, End{Outcome: EndOutOfScope, At: now, Code: CodeOutOfScope, Expected: listed(p.AllowScopes), Found: target(t.request),
 			Message: fmt.Sprintf("%s is in none of the scopes that --allow-scope names", target(t.request))}), true
 	case searches(t) && t.request.Pool == nil && len(p.SearchScopes) == 0:
 		return end(a, End{Outcome: EndInvalid, At: now, Code: CodeNoSearchScope,
@@ -323,12 +323,13 @@ func target(r deletion.Request) string {
 	return ""
 }
 
-func listed(statuses []deletion.LinkStatus) string {
-	words := make([]string, len(statuses))
-	for i, s := range statuses {
-		words[i] = string(s)
+// listed is what is allowed, in one line that fits into an event.
+func listed[T any](allowed []T) string {
+	words := make([]string, len(allowed))
+	for i, a := range allowed {
+		words[i] = fmt.Sprint(a)
 	}
-	return strings.Join(words, ", ")
+	return cut(strings.Join(words, ", "), longestMessage)
 }
 
 func orNone(s string) string {

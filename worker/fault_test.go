@@ -51,9 +51,9 @@ func (c *counter) next(op fault.Operation) step {
 // Service Bus, every exchange with ARM, every token request is refused, or cut off before or after it was done, or done
 // and never answered, or loses all locks; and the process dies with every single write, before or after it arrives.
 //
-// It takes a minute; without -faults.all it is done with three kinds of request, with -short with one.
+// It takes a minute; without -faults.all it is done with four kinds of request, with -short with one.
 func TestEveryFault(t *testing.T) {
-	chosen := []string{"location", "at-once", "locked"}
+	chosen := []string{"location", "at-once", "locked", "swept"}
 	if testing.Short() {
 		chosen = chosen[:1]
 	}
