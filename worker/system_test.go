@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -65,11 +67,29 @@ func inVirtualTime(t *testing.T, seed string, test func(*testing.T, *system)) {
 func inVirtualTimeWith(t *testing.T, entities broker.Config, seed string, test func(*testing.T, *system)) {
 	t.Helper()
 	t.Setenv("IDENTITY_ENDPOINT", emulator.IdentityURL("identity.example"))
+	defer unlessTimeStops()()
 	synctest.Test(t, func(t *testing.T) {
 		s := start(t, entities, seed)
 		t.Cleanup(s.stop)
 		test(t, s)
 	})
+}
+
+// unlessTimeStops ends the process, and says who stopped it, if virtual time stands still: it does so, without a word, while a
+// goroutine waits for a mutex whose holder waits for time. The SDK holds some for the whole of a reconnection.
+func unlessTimeStops() (over func() bool) {
+	return time.AfterFunc(3*time.Minute, func() {
+		stacks := make([]byte, 64<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+			head, _, _ := strings.Cut(stack, "\n")
+			if strings.Contains(head, "synctest bubble") && !strings.Contains(head, "durable") {
+				fmt.Fprintf(os.Stderr, "%s\n\n", stack)
+			}
+		}
+		fmt.Fprintln(os.Stderr, "virtual time has stood still for three minutes; above are those who hold it up")
+		os.Exit(3)
+	}).Stop
 }
 
 func start(t *testing.T, entities broker.Config, seed string) *system {
