@@ -49,9 +49,11 @@ func (s *stall) admits(ctx context.Context, n int) int {
 	if !stalled {
 		return n
 	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(pause):
+	if pause > 0 {
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
 	}
 	return 1
 }
