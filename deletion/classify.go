@@ -39,6 +39,7 @@ func classify(q question, a answer) Outcome {
 		HTTPStatus:   a.status,
 		ARMRequestID: cut(a.header.Get("x-ms-request-id"), 128),
 		RetryAfter:   retryAfter(a.header, a.at),
+		Left:         left(q, a.header),
 	}
 	if a.status < 200 || a.status > 299 {
 		out.Code, out.Message = cloudError(a)
@@ -206,6 +207,22 @@ func statusCode(status int) string {
 		return strings.NewReplacer(" ", "", "-", "", "'", "").Replace(text)
 	}
 	return "Http" + strconv.Itoa(status)
+}
+
+// left reads what ARM says is left of the subscription's limits for requests of this kind: of this identity's, and of all together.
+func left(q question, h http.Header) *int {
+	kind := "reads"
+	if q == askDelete {
+		kind = "deletes"
+	}
+	var least *int
+	for _, limit := range []string{"subscription-", "subscription-global-"} {
+		n, err := strconv.Atoi(h.Get("x-ms-ratelimit-remaining-" + limit + kind))
+		if err == nil && n >= 0 && (least == nil || n < *least) {
+			least = &n
+		}
+	}
+	return least
 }
 
 // retryAfter reads how long ARM asks to wait: milliseconds in the two headers that azcore knows, then Retry-After in

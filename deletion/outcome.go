@@ -36,6 +36,7 @@ type Outcome struct {
 	Pool         *Pool         // Present, where the pool was read too
 	Verified     bool          // Deleted: the connection was read back, and is gone
 	RetryAfter   time.Duration // what ARM asked for, uncapped; 0: it did not say
+	Left         *int          // how many more such requests ARM takes from the subscription now; nil: it did not say
 	Sent         int           // how often the question went out: 0 without a token or a connection, more after a challenge
 	HTTPStatus   int           // 0: there was no answer
 	ARMRequestID string        // x-ms-request-id

@@ -37,8 +37,9 @@ type Attempt struct {
 	RequestedAt time.Time `json:"requestedAt"`        // when the first message entered the queue
 	StartedAt   time.Time `json:"startedAt,omitzero"` // when the first DELETE was sent
 	GiveUpAt    time.Time `json:"giveUpAt"`
-	Due         time.Time `json:"due,omitzero"` // ARM is not asked before
-	Why         Reason    `json:"why,omitzero"` // it is parked
+	Due         time.Time `json:"due,omitzero"`      // ARM is not asked before
+	Why         Reason    `json:"why,omitzero"`      // it is parked
+	Promised    bool      `json:"promised,omitzero"` // Due is its turn to ask ARM, see pace
 
 	Operation *deletion.Operation `json:"operation,omitzero"` // under way at ARM; nil: the next question is the DELETE
 	Endpoint  string              `json:"endpoint,omitzero"`  // the connection's private endpoint, where a guard asked for a read

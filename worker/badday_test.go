@@ -108,27 +108,9 @@ func TestTenThousandPollsAtOnce(t *testing.T) {
 	const requests = 10_000
 	inVirtualTime(t, seed(""), func(t *testing.T, s *system) {
 		due := time.Now().Add(time.Hour)
-		sender, err := s.client.NewSender("connection-deletes", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for sent := 0; sent < requests; {
-			batch, err := sender.NewMessageBatch(context.Background(), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for ; sent < requests; sent++ {
-				m := &azservicebus.Message{MessageID: new(fmt.Sprint("m", sent)), Body: []byte(request(fmt.Sprint("absent", sent))), ScheduledEnqueueTime: &due}
-				if err := batch.AddMessage(m, nil); errors.Is(err, azservicebus.ErrMessageTooLarge) {
-					break
-				} else if err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := sender.SendMessageBatch(context.Background(), batch, nil); err != nil {
-				t.Fatal(err)
-			}
-		}
+		s.sendMany(requests, func(i int) *azservicebus.Message {
+			return &azservicebus.Message{MessageID: new(fmt.Sprint("m", i)), Body: []byte(request(fmt.Sprint("absent", i))), ScheduledEnqueueTime: &due}
+		})
 		replicas := []*replica{s.work(), s.work()}
 		<-time.After(time.Until(due) + time.Hour)
 		for _, r := range replicas {

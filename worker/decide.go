@@ -77,6 +77,7 @@ func admit(t task, now time.Time, p Policy) (Verdict, bool) {
 func decide(t task, out deletion.Outcome, now time.Time, p Policy) Verdict {
 	a := t.attempt
 	a.Failures = 0 // whoever died of this message, this process did not
+	a.Promised = false
 	if out.Kind != deletion.Denied {
 		a.DeniedSince = time.Time{}
 	}

@@ -8,32 +8,32 @@ import (
 	"hsmsweep/deletion"
 )
 
-// A gate keeps requests of a throttled subscription from being sent: ARM refuses them anyhow, and each refusal may add to
-// the wait. It is this process's memory only; another replica learns by its own 429.
+// A gate keeps requests from being sent about a subscription that is throttled, or a pool that is busy: ARM refuses them anyhow,
+// and each refusal may add to the wait. It is this process's memory only; another replica learns by its own refusal.
 type gate struct {
 	mu     sync.Mutex
-	closed map[string]time.Time // by subscription id
+	closed map[string]time.Time // by lower-case id
 }
 
-// close keeps the gate of a subscription shut until the given time at least.
-func (g *gate) close(subscription string, until time.Time) {
+// close keeps the gate shut until the given time at least.
+func (g *gate) close(id string, until time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed == nil {
 		g.closed = make(map[string]time.Time)
 	}
-	if until.After(g.closed[subscription]) {
-		g.closed[subscription] = until
+	if until.After(g.closed[id]) {
+		g.closed[id] = until
 	}
 }
 
-// closedFor tells how long the gate of a subscription stays shut; 0 is open.
-func (g *gate) closedFor(subscription string, now time.Time) time.Duration {
+// closedFor tells how long the gate stays shut; 0 is open.
+func (g *gate) closedFor(id string, now time.Time) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	until, ok := g.closed[subscription]
+	until, ok := g.closed[id]
 	if ok && !now.Before(until) {
-		delete(g.closed, subscription)
+		delete(g.closed, id)
 		return 0
 	}
 	return max(0, until.Sub(now))

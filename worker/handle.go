@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"hsmsweep/deletion"
@@ -61,21 +60,19 @@ func (w *Worker) step(ctx context.Context, t task) (v Verdict, did exchange) {
 	case decided:
 		return v, did
 	}
-	pool, _ := poolOf(t.request) // searches of several subscriptions share a gate, with the empty name
-	subscription := strings.ToLower(pool.SubscriptionID)
-	if shut := w.gate.closedFor(subscription, t.now()); shut > 0 {
-		return park(t.attempt, t.now().Add(w.policy.Spread(shut)), WaitThrottle), did
+	if v, ok := w.held(t); ok {
+		return v, did
 	}
 
+	asked := t
 	did, err := w.ask(ctx, &t)
 	if err != nil {
+		w.heard(asked, exchange{}, Verdict{})
 		return giveBack(err), did
 	}
 	w.health.answered(did.outcome)
 	v = decide(t, did.outcome, t.now(), w.policy)
-	if did.outcome.Kind == deletion.Throttled && !v.Until.IsZero() {
-		w.gate.close(subscription, v.Until)
-	}
+	w.heard(asked, did, v)
 	return v, did
 }
 

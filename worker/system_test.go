@@ -30,6 +30,7 @@ import (
 
 	"hsmsweep/deletion"
 	"hsmsweep/internal/emulator"
+	"hsmsweep/internal/emulator/arm"
 	"hsmsweep/internal/emulator/fault"
 	"hsmsweep/internal/emulator/servicebus/broker"
 	"hsmsweep/internal/schema/schematest"
@@ -66,10 +67,16 @@ func inVirtualTime(t *testing.T, seed string, test func(*testing.T, *system)) {
 // inVirtualTimeWith is the same with other entities.
 func inVirtualTimeWith(t *testing.T, entities broker.Config, seed string, test func(*testing.T, *system)) {
 	t.Helper()
+	inVirtualTimeLimited(t, entities, arm.Options{}, seed, test)
+}
+
+// inVirtualTimeLimited is the same with limits at ARM.
+func inVirtualTimeLimited(t *testing.T, entities broker.Config, limits arm.Options, seed string, test func(*testing.T, *system)) {
+	t.Helper()
 	t.Setenv("IDENTITY_ENDPOINT", emulator.IdentityURL("identity.example"))
 	defer unlessTimeStops()()
 	synctest.Test(t, func(t *testing.T) {
-		s := start(t, entities, seed)
+		s := start(t, entities, limits, seed)
 		t.Cleanup(s.stop)
 		test(t, s)
 	})
@@ -92,10 +99,10 @@ func unlessTimeStops() (over func() bool) {
 	}).Stop
 }
 
-func start(t *testing.T, entities broker.Config, seed string) *system {
+func start(t *testing.T, entities broker.Config, limits arm.Options, seed string) *system {
 	s := &system{t: t, amqp: emulator.NewPipe(), arm: emulator.NewPipe(), tokens: emulator.NewPipe(),
 		spans: tracetest.NewInMemoryExporter(), logged: &bytes.Buffer{}}
-	azure, err := emulator.New(emulator.Options{Entities: entities, Faults: s.fault}, armHost)
+	azure, err := emulator.New(emulator.Options{Entities: entities, ARM: limits, Faults: s.fault}, armHost)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,20 +29,22 @@ type Options struct {
 
 // A Worker takes requests from the queue, step by step.
 type Worker struct {
-	queue       *queue.Queue
-	queueName   string
-	arm         *deletion.Client
-	policy      Policy
-	concurrency int
-	grace       time.Duration
-	log         *slog.Logger
-	tracer      trace.Tracer
-	gate        gate
-	turns       turns
-	stall       stall
-	silence     silence
-	lost        int // how often in a row the receiving link was lost; Run's own
-	health      health
+	queue         *queue.Queue
+	queueName     string
+	arm           *deletion.Client
+	policy        Policy
+	concurrency   int
+	grace         time.Duration
+	log           *slog.Logger
+	tracer        trace.Tracer
+	subscriptions gate // that are throttled
+	pools         gate // that are busy with a change
+	pace          pace
+	turns         turns
+	stall         stall
+	silence       silence
+	lost          int // how often in a row the receiving link was lost; Run's own
+	health        health
 }
 
 // New makes a worker; Run starts it.

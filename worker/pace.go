@@ -1,0 +1,173 @@
+package worker
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"hsmsweep/deletion"
+)
+
+// armRate is how many requests of a kind ARM lets a subscription have in a second once its bucket is empty: its published limits.
+var armRate = map[string]float64{deletes: 10, reads: 25}
+
+// The kinds of requests for which ARM has a limit of its own.
+const (
+	deletes = "deletes"
+	reads   = "reads"
+)
+
+// A pace has requests wait for what ARM would refuse otherwise. ARM tells with each answer how many more of the kind it will
+// take from the subscription now; when none are left, each request is promised a time of its own, as many a second as
+// ARM takes. Like a gate it is this process's memory only. Others who spend from the same bucket, replicas above all, show in that it
+// empties faster than by what is sent from here: what is left is shared in that proportion.
+type pace struct {
+	mu      sync.Mutex
+	buckets map[string]*bucket // by kind and lower-case subscription
+}
+
+type bucket struct {
+	told     bool    // ARM has said how many are left
+	left     float64 // of our share, at the time below, without those under way
+	at       time.Time
+	underWay int
+	next     time.Time // the first time that is promised to nobody
+
+	share     float64   // of the bucket that is ours, 0 to 1
+	estimated bool      // as it was seen; before, nobody else is expected
+	mark      time.Time // of the last estimate
+	had       int       // so many were left then
+	spent     int       // from here, since then
+}
+
+// take tells whether a request may be sent now (the zero time), or else when it may. A promise is kept: a request that comes at the
+// time it was promised is sent. The gate opens at the given time; before it nothing is sent.
+func (p *pace) take(kind, subscription string, promised bool, now, opens time.Time) (at time.Time, promise bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.bucket(kind, subscription, now)
+	open := !opens.After(now)
+	switch {
+	case !b.told && !open:
+		return opens, false
+	case !b.told || open && (promised || b.left >= 1 && !now.Before(b.next)):
+		b.left--
+		b.underWay++
+		return time.Time{}, false
+	}
+	each := time.Duration(float64(time.Second) / (armRate[kind] * b.share))
+	at = later(now.Add(time.Duration(max(0, 1-b.left)*float64(each))), later(opens, b.next))
+	if wait := at.Sub(now); wait > farthest {
+		return now.Add(wait / 2), false
+	}
+	b.next = at.Add(each)
+	return at, true
+}
+
+// farthest is how far ahead a time is promised: who knows what ARM will take later. What is behind that asks again half-way.
+const farthest = 10 * time.Minute
+
+// answered notes what an answer tells of the limit.
+func (p *pace) answered(kind, subscription string, out deletion.Outcome, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.bucket(kind, subscription, now)
+	b.underWay = max(0, b.underWay-1)
+	switch {
+	case out.Kind == deletion.Throttled:
+		b.left = min(b.left, 0)
+	case out.Left != nil:
+		b.estimate(kind, *out.Left, now)
+		b.told, b.left = true, float64(*out.Left)*b.share-float64(b.underWay)
+	}
+}
+
+// leastShare keeps a replica from giving way for good.
+const leastShare = 0.02
+
+// estimate compares what was spent from here with what was spent in all.
+func (b *bucket) estimate(kind string, left int, now time.Time) {
+	b.spent++
+	since := now.Sub(b.mark)
+	switch {
+	case b.mark.IsZero():
+	case b.spent < 10 && since < 2*time.Second:
+		return
+	default:
+		all := max(1, float64(b.had-left)+armRate[kind]*since.Seconds())
+		seen := min(1, float64(b.spent)/all)
+		if b.estimated {
+			seen = (seen + 3*b.share) / 4
+		}
+		b.estimated, b.share = true, max(leastShare, seen)
+		if left > 20 { // which nobody spends
+			b.share = min(1, b.share*1.1)
+		}
+	}
+	b.spent, b.mark, b.had = 0, now, left
+}
+
+// bucket is the bucket of now.
+func (p *pace) bucket(kind, subscription string, now time.Time) *bucket {
+	key := kind + subscription
+	if p.buckets == nil {
+		p.buckets = make(map[string]*bucket)
+	}
+	b := p.buckets[key]
+	if b == nil {
+		b = &bucket{at: now, share: 1}
+		p.buckets[key] = b
+	}
+	b.left += armRate[kind] * b.share * max(0, now.Sub(b.at).Seconds())
+	b.at = now
+	return b
+}
+
+// kindOf is the kind of request that a step begins with. A guard's read before a DELETE does not count: reads have the higher limit.
+func kindOf(t task, p Policy) string {
+	if t.attempt.Operation != nil || t.attempt.Verifying != nil || t.request.Selects() || t.request.Reported || dryRun(t, p) {
+		return reads
+	}
+	return deletes
+}
+
+// held tells whether a request has to wait before ARM is asked, because ARM would refuse it.
+func (w *Worker) held(t task) (Verdict, bool) {
+	now, a := t.now(), t.attempt
+	pool, _ := poolOf(t.request) // searches of several subscriptions have the empty name in common
+	kind, subscription := kindOf(t, w.policy), strings.ToLower(pool.SubscriptionID)
+	if shut := w.pools.closedFor(strings.ToLower(pool.String()), now); shut > 0 && kind == deletes {
+		a.Setbacks++
+		return park(a, now.Add(max(shut, w.policy.Backoff(a.Setbacks))), WaitConflict), true
+	}
+	shut := w.subscriptions.closedFor(subscription, now)
+	at, promised := w.pace.take(kind, subscription, a.Promised, now, now.Add(shut))
+	if at.IsZero() {
+		return Verdict{}, false
+	}
+	if a.Promised = promised; !promised {
+		at = now.Add(w.policy.Spread(at.Sub(now)))
+	}
+	return park(a, at, WaitThrottle), true
+}
+
+// heard has what ARM answered to a step be known to those that come next. The task is as it was before.
+func (w *Worker) heard(t task, did exchange, v Verdict) {
+	now, out := t.now(), did.outcome
+	pool, _ := poolOf(t.request)
+	kind, subscription := kindOf(t, w.policy), strings.ToLower(pool.SubscriptionID)
+	if kind == deletes && did.question != "DELETE" {
+		out.Left = nil // a guard's read was the end of it
+	}
+	w.pace.answered(kind, subscription, out, now)
+	switch {
+	case v.Until.IsZero():
+	case out.Kind == deletion.Throttled:
+		w.subscriptions.close(subscription, v.Until)
+	case out.Kind == deletion.Conflict:
+		w.pools.close(strings.ToLower(pool.String()), earlier(v.Until, now.Add(poolPause)))
+	}
+}
+
+// poolPause is for how long, at the most, a pool that is busy with one change is not asked for another.
+const poolPause = 2 * time.Second
