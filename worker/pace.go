@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -57,14 +58,14 @@ func (p *pace) take(kind, subscription string, promised bool, now, opens time.Ti
 	}
 	each := time.Duration(float64(time.Second) / (armRate[kind] * b.share))
 	at = later(now.Add(time.Duration(max(0, 1-b.left)*float64(each))), later(opens, b.next))
-	if wait := at.Sub(now); wait > farthest {
-		return now.Add(wait / 2), false
+	if at.Sub(now) > farthest {
+		return now.Add(farthest), false
 	}
 	b.next = at.Add(each)
 	return at, true
 }
 
-// farthest is how far ahead a time is promised: who knows what ARM will take later. What is behind that asks again half-way.
+// farthest is how far ahead a time is promised: who knows what ARM will take later. What is behind that asks again, ever later.
 const farthest = 10 * time.Minute
 
 // answered notes what an answer tells of the limit.
@@ -145,10 +146,17 @@ func (w *Worker) held(t task) (Verdict, bool) {
 	if at.IsZero() {
 		return Verdict{}, false
 	}
-	if a.Promised = promised; !promised {
-		at = now.Add(w.policy.Spread(at.Sub(now)))
+	wait := at.Sub(now)
+	switch a.Promised = promised; {
+	case promised:
+	case shut > 0:
+		wait = w.policy.Spread(wait)
+	default:
+		wait = min(wait<<min(a.Setbacks, 8), w.policy.MaxRetryAfter)
+		wait = wait/2 + rand.N(wait/2+1)
+		a.Setbacks++
 	}
-	return park(a, at, WaitThrottle), true
+	return park(a, now.Add(wait), WaitThrottle), true
 }
 
 // heard has what ARM answered to a step be known to those that come next. The task is as it was before.

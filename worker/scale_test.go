@@ -29,7 +29,8 @@ func TestScale(t *testing.T) {
 	for _, subscriptions := range []int{1, 10, 100, 1000} {
 		s := &scale{requests: n, subscriptions: subscriptions, rng: rand.New(rand.NewPCG(1, uint64(subscriptions)))}
 		synctest.Test(t, func(*testing.T) { s.run() })
-		arm := time.Duration(max(0, float64(n)/float64(subscriptions)-200)/10) * time.Second
+		arm := time.Duration(max(float64(n)/float64(subscriptions)-200, 0)/10) * time.Second
+		arm = max(arm, time.Duration(max(float64(s.polls)/float64(subscriptions)-250, 0)/25)*time.Second)
 		t.Logf("%13d  %9s  %9s  %9s  %5.2f  %6.2f%%  %6.2f", subscriptions, s.makespan.Round(time.Second), arm,
 			(time.Duration(s.steps) * scaleStep / (scaleReplicas * scaleSlots)).Round(time.Second),
 			float64(s.hops)/float64(n), 100*float64(s.refused)/float64(s.calls), float64(s.broker)/float64(n))
@@ -62,7 +63,7 @@ type scale struct {
 	waiting []*scaleItem // due, and without a slot
 	limits  map[string]*scaleLimit
 
-	ended, hops, steps, calls, refused, broker int
+	ended, hops, steps, calls, polls, refused, broker int
 	makespan                                   time.Duration
 }
 
@@ -189,6 +190,9 @@ func (s *scale) answer(item *scaleItem) deletion.Outcome {
 	}
 	b.left--
 	left := int(b.left)
+	if kind == reads {
+		s.polls++
+	}
 	switch {
 	case item.gone.IsZero():
 		item.gone = time.Now().Add(time.Duration(float64(40*time.Second) * math.Exp(s.rng.NormFloat64()/2)))
