@@ -64,7 +64,7 @@ type scale struct {
 	limits  map[string]*scaleLimit
 
 	ended, hops, steps, calls, polls, refused, broker int
-	makespan                                   time.Duration
+	makespan                                          time.Duration
 }
 
 // A scaleItem is a message, or a step under way.
