@@ -15,8 +15,9 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/tracing"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // exchangeTimeout bounds one question to ARM. A hung answer is an Unavailable; the next try is another step.
@@ -25,11 +26,12 @@ const exchangeTimeout = 30 * time.Second
 // Options configure a Client.
 type Options struct {
 	Credential azcore.TokenCredential
-	Cloud      cloud.Configuration // with the ARM endpoint and its token audience
-	APIVersion string              // of resource requests; an operation URL keeps the one that ARM gave it
-	PollHosts  []string            // HOST or HOST:PORT besides ARM's own to which an operation URL may point
-	Transport  http.RoundTripper   // nil: http.DefaultTransport's settings, with more idle connections
-	Tracing    tracing.Provider
+	Cloud      cloud.Configuration  // with the ARM endpoint and its token audience
+	APIVersion string               // of resource requests; an operation URL keeps the one that ARM gave it
+	PollHosts  []string             // HOST or HOST:PORT besides ARM's own to which an operation URL may point
+	Transport  http.RoundTripper    // nil: http.DefaultTransport's settings, with more idle connections
+	Tracer     trace.TracerProvider // nil: no spans
+	Meter      metric.MeterProvider // nil: nothing is measured
 }
 
 // A Client asks ARM, one question a call. It is safe for concurrent use.
@@ -39,7 +41,9 @@ type Client struct {
 	apiVersion string
 	trust      trust
 	credential azcore.TokenCredential
+	audience   string
 	keyvault   *arm.ClientOptions
+	transport  *http.Transport // nil: it is none of net/http's
 }
 
 // NewClient makes a client whose pipeline neither retries (a retry is a step of its own, without a lock held), nor
@@ -58,21 +62,27 @@ func NewClient(o Options) (*Client, error) {
 		o.Transport = transport
 	}
 	credential := &calmCredential{credential: o.Credential}
+	trusted := trust{arm: home, allowed: o.PollHosts}
+	observer, err := newObserver(o.Tracer, o.Meter, trusted)
+	if err != nil {
+		return nil, err
+	}
 	c := &Client{
 		endpoint:   "https://" + home.Host,
 		apiVersion: o.APIVersion,
-		trust:      trust{arm: home, allowed: o.PollHosts},
+		trust:      trusted,
 		credential: credential,
+		audience:   o.Cloud.Services[cloud.ResourceManager].Audience,
 	}
+	c.transport, _ = o.Transport.(*http.Transport)
 	options := arm.ClientOptions{
 		DisableRPRegistration: true,
 		ClientOptions: policy.ClientOptions{
 			Cloud:            o.Cloud,
 			Retry:            policy.RetryOptions{MaxRetries: -1},
 			Telemetry:        policy.TelemetryOptions{ApplicationID: "hsmsweep"},
-			TracingProvider:  o.Tracing,
 			PerCallPolicies:  []policy.Policy{c.trust},
-			PerRetryPolicies: []policy.Policy{policyFunc(countSent)},
+			PerRetryPolicies: []policy.Policy{policyFunc(countSent), observer},
 			Transport: &http.Client{
 				Transport:     bounded{o.Transport},
 				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

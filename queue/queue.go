@@ -45,6 +45,9 @@ func Open(dial Dial, queue, events string, log *slog.Logger) (*Queue, error) {
 	return q, err
 }
 
+// EventsName is the name of the entity for events.
+func (q *Queue) EventsName() string { return q.eventsName }
+
 // A Delivery is a message under a lock.
 type Delivery struct {
 	*azservicebus.ReceivedMessage

@@ -59,11 +59,12 @@ func (w *Worker) notScheduled(ctx context.Context, t task, err error) Verdict {
 // publish sends the event of an end. When that fails for good, the end is written into a successor that only publishes: what
 // ARM has done is not asked about again.
 func (w *Worker) publish(ctx context.Context, t task, v Verdict) Verdict {
-	event, err := w.event(ctx, t, v)
+	sending, sent := w.queue.publishes(ctx, v.Next.eventID(), v.Next.RequestID)
+	event, err := w.event(sending, t, v)
 	if err == nil {
-		err = w.queue.Publish(ctx, event) // 2
+		err = w.queue.Publish(sending, event) // 2
 	}
-	if err == nil {
+	if sent(err) == nil {
 		return v
 	}
 	w.log.ErrorContext(ctx, "the event could not be published; trying again later",
@@ -75,11 +76,12 @@ func (w *Worker) publish(ctx context.Context, t task, v Verdict) Verdict {
 }
 
 func (w *Worker) schedule(ctx context.Context, t task, v Verdict) error {
+	ctx, sent := w.queue.schedules(ctx, v.Next.messageID())
 	successor, err := w.successor(ctx, t, v.Next)
-	if err != nil {
-		return err
+	if err == nil {
+		err = w.queue.Send(ctx, successor, v.Until)
 	}
-	return w.queue.Send(ctx, successor, v.Until)
+	return sent(err)
 }
 
 // settled is the verdict as it came out. Nothing is undone: a message that could not be settled comes back and is repeated.

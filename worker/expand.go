@@ -210,14 +210,18 @@ func (c child) message(ctx context.Context) (*azservicebus.Message, error) {
 
 // scheduleAll sends the first messages of a verdict's children.
 func (w *Worker) scheduleAll(ctx context.Context, children []child) error {
+	if len(children) == 0 {
+		return nil
+	}
+	ctx, sent := w.queue.sends(ctx, len(children))
 	messages := make([]*azservicebus.Message, len(children))
 	for i, c := range children {
 		var err error
 		if messages[i], err = c.message(ctx); err != nil {
-			return err
+			return sent(err)
 		}
 	}
-	return w.queue.SendAll(ctx, messages)
+	return sent(w.queue.SendAll(ctx, messages))
 }
 
 // longestChildren, in bytes, is what an event lists of its children, so that it fits into a message.

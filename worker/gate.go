@@ -39,6 +39,19 @@ func (g *gate) closedFor(id string, now time.Time) time.Duration {
 	return max(0, until.Sub(now))
 }
 
+// shut is how many gates are closed.
+func (g *gate) shut(now time.Time) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := 0
+	for _, until := range g.closed {
+		if now.Before(until) {
+			n++
+		}
+	}
+	return n
+}
+
 // turns let one step at a time look at a pool and delete in it. They are this process's memory only.
 type turns struct {
 	mu    sync.Mutex

@@ -18,8 +18,8 @@ func (w *Worker) handle(ctx context.Context, d *queue.Delivery) {
 	defer w.survive(ctx, d)
 
 	t := w.take(d, d.Now())
-	ctx, span := w.startSpan(ctx, t)
-	defer span.End()
+	ctx, over := w.beginHop(ctx, t)
+	defer over()
 
 	began := time.Now()
 	verdict, did := w.step(ctx, t)

@@ -138,7 +138,7 @@ func TestSecrets(t *testing.T) {
 				t.Errorf("the query of an operation is told: %s", query)
 			}
 		}
-		for _, seen := range []string{"HTTP GET", armHost, "ScopeLocked"} {
+		for _, seen := range []string{"GET [", armHost, "ScopeLocked"} {
 			if !strings.Contains(out.String(), seen) {
 				t.Errorf("what was looked at has no %q", seen)
 			}

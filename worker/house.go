@@ -31,6 +31,8 @@ func (w *Worker) keepHouse(ctx context.Context) {
 	var reclaimedTo int64
 	var reclaimed time.Time
 	for {
+		w.pulse.kept()
+		w.lookAfterARM(ctx)
 		if time.Since(reclaimed) >= reclaimEvery {
 			reclaimed = time.Now()
 			reclaimedTo = w.reclaim(ctx, reclaimedTo)
@@ -41,6 +43,21 @@ func (w *Worker) keepHouse(ctx context.Context) {
 		case <-time.After(lookEvery):
 		}
 		w.lookAfterReceiver(ctx, &look)
+	}
+}
+
+// lookAfterARM sees whether ARM could be asked, where no step has told of late: at the start, and while no requests come.
+func (w *Worker) lookAfterARM(ctx context.Context) {
+	if !w.health.looks() {
+		return
+	}
+	err := w.arm.Reach(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	w.health.looked(err)
+	if err != nil {
+		w.log.WarnContext(ctx, "not ready: ARM could not be asked if a request came; looking again", "in", lookEvery.String(), "error", err)
 	}
 }
 
@@ -64,10 +81,14 @@ func (s *silence) broken() {
 	s.since = time.Time{}
 }
 
-func (s *silence) lasts(d time.Duration) bool {
+// lasted is how long it has been waiting; 0: it is not.
+func (s *silence) lasted(now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.since.IsZero() && time.Since(s.since) >= d
+	if s.since.IsZero() {
+		return 0
+	}
+	return now.Sub(s.since)
 }
 
 // A receiverLook is what was seen of the queue when the receiver was last looked after.
@@ -81,7 +102,7 @@ type receiverLook struct {
 // lookAfterReceiver connects anew when the receiver hears nothing although the queue has a message for it, or does not even
 // answer: the SDK is known to fall silent in rare cases, after idle hours or while it recovers a link.
 func (w *Worker) lookAfterReceiver(ctx context.Context, look *receiverLook) {
-	if !w.silence.lasts(lookEvery) {
+	if w.silence.lasted(time.Now()) < lookEvery {
 		*look = receiverLook{}
 		return
 	}
@@ -104,6 +125,8 @@ func (w *Worker) lookAfterReceiver(ctx context.Context, look *receiverLook) {
 	}
 	w.log.ErrorContext(ctx, "the receiver is deaf; connecting to Service Bus anew", "error", err)
 	*look = receiverLook{}
+	w.metrics.deaf.Add(ctx, 1)
+	w.pulse.disturbed()
 	if err := w.queue.Reconnect(); err != nil {
 		w.log.ErrorContext(ctx, "connecting to Service Bus anew failed; trying again", "in", lookEvery.String(), "error", err)
 	}
@@ -160,13 +183,13 @@ func (w *Worker) takeBack(ctx context.Context, d *queue.Delivery) error {
 		e := tooManyDeliveries(failures, t.now())
 		a.End = &e
 	}
-	next := park(a, a.Due, a.Why)
-	successor, err := w.successor(ctx, t, next.Next)
-	if err != nil {
-		return err
-	}
+	ctx = inTrace(ctx, t.trace)
 	w.log.WarnContext(ctx, "the broker gave a request up; taking it back", "requestId", a.RequestID, "deadLetterReason", reason, "ends", a.End != nil)
-	return w.queue.Send(ctx, successor, next.Until)
+	err := w.schedule(ctx, t, park(a, a.Due, a.Why))
+	if err == nil {
+		w.metrics.reclaimed.Add(ctx, 1, labels("reason", reclaimLabel(reason)))
+	}
+	return err
 }
 
 // original is the message before the broker dead-lettered it.

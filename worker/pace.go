@@ -124,6 +124,19 @@ func (p *pace) bucket(kind, subscription string, now time.Time) *bucket {
 	return b
 }
 
+// ahead is how far ahead times are promised, in the subscription where that is farthest.
+func (p *pace) ahead(kind string, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var farthest time.Duration
+	for key, b := range p.buckets {
+		if strings.HasPrefix(key, kind) {
+			farthest = max(farthest, b.next.Sub(now))
+		}
+	}
+	return farthest
+}
+
 // kindOf is the kind of request that a step begins with. A guard's read before a DELETE does not count: reads have the higher limit.
 func kindOf(t task, p Policy) string {
 	if t.attempt.Operation != nil || t.attempt.Verifying != nil || t.request.Selects() || t.request.Reported || dryRun(t, p) {

@@ -23,8 +23,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
-	"github.com/Azure/azure-sdk-for-go/sdk/tracing/azotel"
 	"github.com/google/uuid"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
@@ -192,9 +192,10 @@ func (s *system) transport(dial dialFunc) *http.Transport {
 // A replica is one worker with clients and a network of its own.
 type replica struct {
 	network
-	worker *worker.Worker
-	drain  context.CancelFunc
-	ended  chan struct{}
+	worker  *worker.Worker
+	metrics *sdkmetric.ManualReader
+	drain   context.CancelFunc
+	ended   chan struct{}
 }
 
 // options are what a test may change about a replica.
@@ -216,14 +217,15 @@ func (s *system) work(change ...func(*options)) *replica {
 	for _, c := range change {
 		c(&o)
 	}
-	r := &replica{network: network{crash: o.crash, crashed: make(chan struct{})}, ended: make(chan struct{})}
+	r := &replica{network: network{crash: o.crash, crashed: make(chan struct{})}, metrics: sdkmetric.NewManualReader(), ended: make(chan struct{})}
 	q, err := queue.Open(func() (*azservicebus.Client, error) { return s.dial(s.unlessUnreachable(r.dialler(s.amqp))), nil }, "connection-deletes", "connection-events", s.log)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	tracer := sdktrace.NewTracerProvider(sdktrace.WithSyncer(s.spans))
+	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(r.metrics))
 	resourceManager, err := deletion.NewClient(deletion.Options{
-		Tracing:    azotel.NewTracingProvider(tracer, nil),
+		Tracer: tracer, Meter: meter,
 		Credential: s.credential(r.dialler(s.tokens)), APIVersion: "2021-10-01", Transport: o.overHTTP(r.deadly(s.transport(r.dialler(s.arm)), o.killedBy)),
 		Cloud: cloud.Configuration{Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
 			cloud.ResourceManager: {Endpoint: "https://" + armHost, Audience: emulator.Audience}}},
@@ -232,7 +234,7 @@ func (s *system) work(change ...func(*options)) *replica {
 		s.t.Fatal(err)
 	}
 	r.worker = worker.New(worker.Options{Queue: q, QueueName: "connection-deletes", ARM: resourceManager, Policy: o.Policy, Concurrency: 8,
-		Grace: 25 * time.Second, Log: s.log, Tracer: tracer})
+		Grace: 25 * time.Second, Log: s.log, Tracer: tracer, Meter: meter})
 	ctx, drain := context.WithCancel(context.Background())
 	r.drain = drain
 	go func() {

@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
 	"hsmsweep/deletion"
@@ -25,11 +27,12 @@ type Options struct {
 	Grace       time.Duration // for steps in hand when the drain begins
 	Log         *slog.Logger
 	Tracer      trace.TracerProvider
+	Meter       metric.MeterProvider // nil: nothing is measured
 }
 
 // A Worker takes requests from the queue, step by step.
 type Worker struct {
-	queue         *queue.Queue
+	queue         broker
 	queueName     string
 	arm           *deletion.Client
 	policy        Policy
@@ -37,6 +40,9 @@ type Worker struct {
 	grace         time.Duration
 	log           *slog.Logger
 	tracer        trace.Tracer
+	metrics       metrics
+	inHand        atomic.Int64 // steps
+	limits        limits
 	subscriptions gate // that are throttled
 	pools         gate // that are busy with a change
 	pace          pace
@@ -45,6 +51,7 @@ type Worker struct {
 	silence       silence
 	lost          int // how often in a row the receiving link was lost; Run's own
 	health        health
+	pulse         pulse
 }
 
 // New makes a worker; Run starts it.
@@ -55,8 +62,13 @@ func New(o Options) *Worker {
 	if o.Policy.Spread == nil {
 		o.Policy.Spread = Spread
 	}
-	return &Worker{queue: o.Queue, queueName: o.QueueName, arm: o.ARM, policy: o.Policy, concurrency: o.Concurrency,
+	w := &Worker{queueName: o.QueueName, arm: o.ARM, policy: o.Policy, concurrency: o.Concurrency,
 		grace: o.Grace, log: o.Log, tracer: o.Tracer.Tracer("hsmsweep/worker")}
+	var meter metric.Meter
+	w.metrics, meter = newMetrics(o.Meter)
+	w.queue = broker{o.Queue, o.QueueName, w.tracer, &w.metrics}
+	w.observe(meter)
+	return w
 }
 
 // ErrDrained is the cause of steps that were cut off because the grace period of a drain was over.
@@ -114,9 +126,12 @@ func (w *Worker) Run(ctx context.Context) {
 			})
 		}
 	}
+	began := time.Now()
 	w.health.connection(errDraining)
+	w.pulse.draining()
 	w.giveUpReceiving(work, late)
 	steps.Wait()
+	w.metrics.drain.Record(work, time.Since(began).Seconds())
 }
 
 var errLinkLost = errors.New("the receiving link was lost as soon as it was open")
@@ -125,7 +140,9 @@ var errLinkLost = errors.New("the receiving link was lost as soon as it was open
 func (w *Worker) receive(ctx context.Context, n int) ([]*queue.Delivery, error) {
 	began := time.Now()
 	w.silence.listening(began)
+	w.pulse.listening()
 	deliveries, err := w.queue.Receive(ctx, n)
+	w.pulse.moved()
 	switch {
 	case len(deliveries) > 0:
 		w.silence.broken()
@@ -197,6 +214,7 @@ func (w *Worker) until(ctx context.Context, what string, do func() error) {
 		backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(30*time.Second), backoff.WithMaxElapsedTime(0)), ctx)
 	// The error is ctx's, and the caller looks at that itself.
 	_ = backoff.RetryNotify(func() error {
+		w.pulse.moved()
 		err := do()
 		if ctx.Err() == nil {
 			w.health.connection(err)

@@ -135,7 +135,7 @@ func (d *demo) work(ctx context.Context, log *slog.Logger) (stop func(), err err
 		return nil, err
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: d.azure.Authority.Pool()}, MaxIdleConnsPerHost: 64}
-	w, q, err := d.settings.worker(d.dial, credential, transport, log, d.tracing)
+	w, q, err := d.settings.worker(d.dial, credential, transport, log, d.tracing, nil)
 	if err != nil {
 		return nil, err
 	}

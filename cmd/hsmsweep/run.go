@@ -11,7 +11,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
-	"github.com/Azure/azure-sdk-for-go/sdk/tracing/azotel"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
 	"hsmsweep/deletion"
@@ -38,7 +38,7 @@ type runCmd struct {
 	GiveUpAfter         time.Duration `help:"Age of a request at which it fails as timed out." default:"24h"`
 	MaxDeliveries       int           `help:"Deliveries of one message after which it is dead-lettered with an event; keep it below the queue's limit." default:"8"`
 	ShutdownGrace       time.Duration `help:"Time for handlers in flight at SIGTERM." default:"25s"`
-	HTTPAddr            string        `name:"http-addr" help:"Address of /healthz and /readyz; empty turns it off." default:":8080"`
+	HTTPAddr            string        `name:"http-addr" help:"Address of /healthz, /readyz and /metrics; empty turns it off." default:":8080"`
 	LogFormat           string        `help:"json or text; json unless stderr is a terminal." default:""`
 	LogLevel            string        `help:"debug, info, warn or error." default:"info"`
 }
@@ -50,11 +50,12 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 	if err := config(wrong, err); err != nil {
 		return err
 	}
-	tracing, err := startTracing(ctx)
+	telemetry, err := startTelemetry(ctx)
 	if err != nil {
 		return err
 	}
-	defer tracing.stop(log)
+	defer telemetry.stop(log)
+	log = telemetry.logger(log)
 
 	// One credential, hence one token cache, for Service Bus and ARM.
 	credential, err := defaultCredential(settings.cloud)()
@@ -64,11 +65,11 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 	dial := func() (*azservicebus.Client, error) {
 		return c.dial(func() (azcore.TokenCredential, error) { return credential, nil })
 	}
-	w, q, err := settings.worker(dial, credential, nil, log, tracing)
+	w, q, err := settings.worker(dial, credential, nil, log, telemetry.tracing, telemetry.meter)
 	if err != nil {
 		return err
 	}
-	stopHTTP, err := serveHealth(c.HTTPAddr, w, log)
+	stopHTTP, err := serveHealth(c.HTTPAddr, w, telemetry.metrics, log)
 	if err != nil {
 		return config(fmt.Errorf("--http-addr: %w", err))
 	}
@@ -180,9 +181,9 @@ func (c *runCmd) where() (cloud.Configuration, error) {
 }
 
 // worker puts the parts together. A nil transport is HTTP's usual one.
-func (s settings) worker(dial queue.Dial, credential azcore.TokenCredential, transport http.RoundTripper, log *slog.Logger, tracer trace.TracerProvider) (*worker.Worker, *queue.Queue, error) {
+func (s settings) worker(dial queue.Dial, credential azcore.TokenCredential, transport http.RoundTripper, log *slog.Logger, tracer trace.TracerProvider, meter metric.MeterProvider) (*worker.Worker, *queue.Queue, error) {
 	arm, err := deletion.NewClient(deletion.Options{Credential: credential, Cloud: s.cloud, APIVersion: s.apiVersion, PollHosts: s.pollHosts,
-		Transport: transport, Tracing: azotel.NewTracingProvider(tracer, nil)})
+		Transport: transport, Tracer: tracer, Meter: meter})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -191,5 +192,5 @@ func (s settings) worker(dial queue.Dial, credential azcore.TokenCredential, tra
 		return nil, nil, err
 	}
 	return worker.New(worker.Options{Queue: q, QueueName: s.queue, ARM: arm, Policy: s.policy, Concurrency: s.concurrency,
-		Grace: s.grace, Log: log, Tracer: tracer}), q, nil
+		Grace: s.grace, Log: log, Tracer: tracer, Meter: meter}), q, nil
 }
