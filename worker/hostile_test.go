@@ -127,6 +127,7 @@ func TestSecrets(t *testing.T) {
 		for _, span := range s.spans.GetSpans() {
 			fmt.Fprintln(&out, span.Name, span.Attributes, span.Events, span.Status)
 		}
+		fmt.Fprintln(&out, r.collect(t))
 		out.Write(s.logged.Bytes())
 		for _, secret := range []string{"Bearer", "kv-operation=", "sig=", s.Identity.Header(), "SharedAccessSignature"} {
 			if i := strings.Index(out.String(), secret); i >= 0 {

@@ -24,7 +24,9 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
@@ -52,6 +54,7 @@ type system struct {
 	tokens      *emulator.Pipe
 	client      *azservicebus.Client // the outside's: submits and reads events
 	spans       *tracetest.InMemoryExporter
+	replicas    int // started so far
 	log         *slog.Logger
 	logged      *bytes.Buffer
 	faults      atomic.Pointer[fault.Injector]
@@ -222,7 +225,9 @@ func (s *system) work(change ...func(*options)) *replica {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	tracer := sdktrace.NewTracerProvider(sdktrace.WithSyncer(s.spans))
+	s.replicas++
+	about := resource.NewSchemaless(attribute.Int("service.instance.id", s.replicas))
+	tracer := sdktrace.NewTracerProvider(sdktrace.WithSyncer(s.spans), sdktrace.WithResource(about))
 	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(r.metrics))
 	resourceManager, err := deletion.NewClient(deletion.Options{
 		Tracer: tracer, Meter: meter,

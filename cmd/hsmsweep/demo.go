@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"hsmsweep/internal/emulator"
 	"hsmsweep/internal/emulator/arm"
@@ -27,6 +28,9 @@ import (
 
 // demoTimeout is when a sample that has not ended is given up. The whole demo takes less than ten seconds.
 const demoTimeout = 30 * time.Second
+
+// shownTrace is the sample whose trace is drawn: it has the most hops.
+const shownTrace = "location"
 
 type demoCmd struct {
 	Requests string `help:"Your own requests, one JSON object a line, in place of the samples. Every connection they name exists." type:"path" placeholder:"FILE"`
@@ -63,6 +67,9 @@ func (c *demoCmd) Run(ctx context.Context, std streams) error {
 	ended, err := d.carryThrough(ctx, wanted, show)
 	stop()
 	show.close(ended)
+	if c.Requests == "" {
+		printWaterfall(std.out, shownTrace, d.spans.traceOf(shownTrace))
+	}
 	if err != nil {
 		return err
 	}
@@ -76,6 +83,7 @@ type demo struct {
 	dial     queue.Dial
 	client   *azservicebus.Client // that submits and reads events
 	tracing  tracing
+	spans    recorder
 }
 
 // startDemo serves Azure on free ports of the loopback interface.
@@ -117,8 +125,11 @@ func startDemo(ctx context.Context, everythingExists bool) (*demo, error) {
 	if d.client, err = d.dial(); err != nil {
 		return nil, err
 	}
-	d.tracing, err = startTracing(ctx)
-	return d, err
+	if d.tracing, err = startTracing(ctx); err != nil {
+		return nil, err
+	}
+	d.tracing.RegisterSpanProcessor(sdktrace.NewSimpleSpanProcessor(&d.spans))
+	return d, nil
 }
 
 func (d *demo) close() {
