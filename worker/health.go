@@ -29,6 +29,8 @@ type health struct {
 	armSeen    time.Time // when it last was known whether ARM can be asked
 	armErr     error     // why not
 	unanswered int       // questions in a row
+	silentAt   time.Time // when the last of them was given up
+	silentErr  error     // and why
 }
 
 // connection notes how the last connecting or receiving went.
@@ -76,9 +78,8 @@ func (h *health) answered(out deletion.Outcome) {
 	case out.HTTPStatus != 0:
 		h.armSeen, h.armErr, h.unanswered = time.Now(), nil, 0
 	case out.Kind == deletion.Unavailable:
-		if h.unanswered++; h.unanswered >= silentStreak {
-			h.armSeen, h.armErr = time.Now(), fmt.Errorf("the last %d questions had no answer: %s: %s", h.unanswered, out.Code, out.Message)
-		}
+		h.unanswered++
+		h.silentAt, h.silentErr = time.Now(), fmt.Errorf("%s: %s", out.Code, out.Message)
 	}
 	switch {
 	case out.Kind == deletion.Denied:
@@ -107,6 +108,8 @@ func (w *Worker) Ready() error {
 		return errors.New("whether ARM can be asked is not known yet")
 	case h.armErr != nil:
 		return fmt.Errorf("ARM cannot be asked: %w", h.armErr)
+	case h.unanswered >= silentStreak && time.Since(h.silentAt) < deniedFor: // by then somebody has tried again
+		return fmt.Errorf("ARM left the last %d questions without an answer: %w", h.unanswered, h.silentErr)
 	case h.denials >= deniedStreak && time.Since(h.deniedAt) < deniedFor: // by then every denied request has ended
 		return fmt.Errorf("ARM denied the last %d calls: check the role assignments of the worker's identity", h.denials)
 	}
