@@ -29,7 +29,7 @@ type Options struct {
 	Cloud      cloud.Configuration  // with the ARM endpoint and its token audience
 	APIVersion string               // of resource requests; an operation URL keeps the one that ARM gave it
 	PollHosts  []string             // HOST or HOST:PORT besides ARM's own to which an operation URL may point
-	Transport  http.RoundTripper    // nil: http.DefaultTransport's settings, with more idle connections
+	Transport  http.RoundTripper    // nil: NewTransport's
 	Tracer     trace.TracerProvider // nil: no spans
 	Meter      metric.MeterProvider // nil: nothing is measured
 }
@@ -55,11 +55,7 @@ func NewClient(o Options) (*Client, error) {
 		return nil, fmt.Errorf("ARM endpoint %q is not an https URL", endpoint)
 	}
 	if o.Transport == nil {
-		transport := http.DefaultTransport.(*http.Transport).Clone()
-		transport.MaxIdleConnsPerHost = 64
-		// A connection that died in silence is noticed in seconds; without pings HTTP/2 would go on using it for minutes.
-		transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second}
-		o.Transport = transport
+		o.Transport = NewTransport()
 	}
 	credential := &calmCredential{credential: o.Credential}
 	trusted := trust{arm: home, allowed: o.PollHosts}
@@ -99,6 +95,15 @@ func NewClient(o Options) (*Client, error) {
 	keyvault.APIVersion = o.APIVersion
 	c.keyvault = &keyvault
 	return c, nil
+}
+
+// NewTransport has http.DefaultTransport's settings, but for what a worker that asks one host many things at a time needs.
+func NewTransport() *http.Transport {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 64
+	// A connection that died in silence is noticed in seconds; without pings HTTP/2 would go on using it for minutes.
+	transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second}
+	return transport
 }
 
 // Start sends the DELETE. The error is the context's cause, when that ended before an answer came; everything that ARM, the

@@ -48,7 +48,7 @@ type Options struct {
 type Emulator struct {
 	Broker     *broker.Broker
 	ServiceBus *server.Server
-	Admin      http.Handler // Service Bus over HTTP: its administration API, and sends
+	Admin      http.Handler // Service Bus over HTTP: its administration API, sends, and OperationsPath
 	ARM        *arm.Simulator
 	Identity   *identity.Endpoint
 	Authority  *authority.Authority // of ARM's certificate, and of Service Bus's where a client begins with TLS
@@ -76,7 +76,7 @@ func New(o Options, names ...string) (*Emulator, error) {
 	if e.Broker, err = newBroker(o); err != nil {
 		return nil, err
 	}
-	e.Admin = rest.New(e.Broker, admin.New(e.Broker))
+	e.Admin = e.withOperations(rest.New(e.Broker, admin.New(e.Broker)))
 	e.ServiceBus = server.New(server.Options{Broker: e.Broker, TLS: e.Authority.ServerConfig(), HTTP: e.Admin, Logger: o.Log, Faults: o.Faults})
 	return e, nil
 }

@@ -171,6 +171,7 @@ func (c *conn) executeWith(f fault.Fault, op fault.Operation, run func() error, 
 		c.cut()
 		return
 	}
+	c.server.count(op.Name, op.Target)
 	err := run()
 	if err != nil {
 		c.log.Debug("operation refused", slog.String("operation", op.Name), slog.String("entity", op.Target), slog.Any("error", err))

@@ -27,7 +27,6 @@ var operations = map[string]func(*broker.Entity, amqp.Map) (response, error){
 
 // manage carries out a request to the $management of an entity.
 func (c *conn) manage(e *broker.Entity, req *request) (response, error) {
-	c.server.countRequest(req.operation)
 	run, ok := operations[req.operation]
 	if !ok {
 		return response{}, amqp.Errorf(amqp.CondNotImplemented, "operation %q of $management is not supported", req.operation)

@@ -155,6 +155,7 @@ func (o *outbox) start(l *link, p *pending, transfer *amqp.Transfer) {
 	if p.delivery == nil {
 		return
 	}
+	s.conn.server.count("deliver", l.node.path)
 	tag := amqp.SwapUUID(amqp.UUID(p.delivery.Token))
 	transfer.DeliveryTag = tag[:]
 	if !transfer.Settled {

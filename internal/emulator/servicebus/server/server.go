@@ -20,6 +20,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -58,7 +59,13 @@ type Server struct {
 	closed    bool
 	listeners map[net.Listener]bool
 	conns     map[net.Conn]bool
-	requests  map[string]int
+	executed  map[Operation]int
+}
+
+// An Operation is something that the server did for a client, or a delivery that it began.
+type Operation struct {
+	Name   string // send, settle, attach, deliver, put-token or a $management operation such as com.microsoft:renew-lock
+	Entity string // its path
 }
 
 // New returns a server for the broker's entities.
@@ -73,7 +80,7 @@ func New(o Options) *Server {
 		options:   o,
 		listeners: map[net.Listener]bool{},
 		conns:     map[net.Conn]bool{},
-		requests:  map[string]int{},
+		executed:  map[Operation]int{},
 	}
 }
 
@@ -144,18 +151,32 @@ func (s *Server) Connections() int {
 	return len(s.conns)
 }
 
+// Operations is the number of operations so far. A batch is one send.
+func (s *Server) Operations() map[Operation]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.executed)
+}
+
+// ManagementPrefix begins the names of $management operations.
+const ManagementPrefix = "com.microsoft:"
+
 // ManagementRequests is the number of $management requests so far, by operation
 // name such as "com.microsoft:renew-lock".
 func (s *Server) ManagementRequests() map[string]int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.requests)
+	requests := map[string]int{}
+	for op, n := range s.Operations() {
+		if strings.HasPrefix(op.Name, ManagementPrefix) {
+			requests[op.Name] += n
+		}
+	}
+	return requests
 }
 
-func (s *Server) countRequest(operation string) {
+func (s *Server) count(name, entity string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.requests[operation]++
+	s.executed[Operation{name, entity}]++
 }
 
 func (s *Server) isClosed() bool {
