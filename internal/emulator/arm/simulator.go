@@ -9,10 +9,10 @@
 package arm
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -182,5 +182,7 @@ func (s *Simulator) check(q request) *reply {
 // guid counts instead of drawing lots, so that two runs of one test print the same.
 func (s *Simulator) guid() string {
 	s.guids++
-	return fmt.Sprintf("00000000-0000-4000-8000-%012x", s.guids)
+	const zero = "00000000-0000-4000-8000-000000000000"
+	digits := strconv.FormatUint(s.guids, 16)
+	return zero[:len(zero)-len(digits)] + digits
 }
