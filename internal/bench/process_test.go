@@ -56,9 +56,8 @@ func TestMain(m *testing.M) {
 // A process is one that ends with the benchmark.
 type process struct {
 	*exec.Cmd
-	log    *os.File // its stderr
-	ended  bool
 	stdout *bufio.Reader
+	ended  bool
 }
 
 // patience is what anything that should happen soon may take on a busy machine.
@@ -71,7 +70,7 @@ func start(tb testing.TB, env []string, name string, args ...string) *process {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &process{Cmd: exec.Command(name, args...), log: stderr}
+	p := &process{Cmd: exec.Command(name, args...)}
 	p.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}, env...)
 	p.Stderr = stderr
 	pipe, err := p.StdoutPipe()

@@ -4,17 +4,20 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
+	"github.com/go-json-experiment/json"
 
 	"hsmsweep/internal/emulator"
 	"hsmsweep/internal/emulator/servicebus/broker"
+	"hsmsweep/internal/emulator/servicebus/server"
 )
 
-// TestOneConnectionString administers and uses a queue through one port: AMQP in plain text, and https beside it.
+// TestOneConnectionString administers and uses a queue through one port: AMQP in plain text, and https and http beside it.
 func TestOneConnectionString(t *testing.T) {
 	azure, err := emulator.New(emulator.Options{Entities: broker.DefaultConfig()})
 	if err != nil {
@@ -65,5 +68,18 @@ func TestOneConnectionString(t *testing.T) {
 	}
 	if counts.ActiveMessageCount != 1 {
 		t.Errorf("%d active messages, want 1", counts.ActiveMessageCount)
+	}
+
+	resp, err := http.Get("http://" + listeners[0].Addr().String() + emulator.OperationsPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var done []emulator.OperationCount
+	if err := json.UnmarshalRead(resp.Body, &done); err != nil {
+		t.Fatal(err)
+	}
+	if sent := (emulator.OperationCount{Operation: server.Operation{Name: "send", Entity: "made-here"}, Count: 1}); !slices.Contains(done, sent) {
+		t.Errorf("the operations %v lack %v", done, sent)
 	}
 }
