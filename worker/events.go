@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/messaging"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 
 	"hsmsweep/deletion"
@@ -92,13 +91,12 @@ func (w *Worker) event(ctx context.Context, t task, v Verdict) (*azservicebus.Me
 	InjectTrace(ctx, properties)
 
 	// A CloudEvent must have a source; a request that names no pool has none but the queue it came from.
-	ce := messaging.CloudEvent{ID: a.eventID(), Source: "hsmsweep/" + w.queueName, SpecVersion: "1.0", Type: eventType, Time: &data.FinishedAt,
-		Extensions: map[string]any{}}
+	ce := cloudAttributes{SpecVersion: "1.0", ID: a.eventID(), Source: "hsmsweep/" + w.queueName, Type: eventType, Time: data.FinishedAt, DataContentType: "application/json"}
 	if pool, ok := poolOf(t.request); ok {
 		ce.Source, properties["managedHsm"] = pool.String(), pool.Name
 	}
 	if c := t.request.Connection; !t.request.Selects() {
-		data.ConnectionID, ce.Subject = c.String(), new(c.String())
+		data.ConnectionID, ce.Subject = c.String(), c.String()
 	}
 	if ticket := t.request.Ticket; ticket != nil {
 		data.Ticket = &deletion.Ticket{System: cut(ticket.System, longestText), ID: cut(ticket.ID, longestText), URL: cut(ticket.URL, longestText)}
@@ -106,12 +104,9 @@ func (w *Worker) event(ctx context.Context, t task, v Verdict) (*azservicebus.Me
 			properties["ticketId"] = data.Ticket.ID
 		}
 	}
-	for _, name := range []string{"traceparent", "tracestate"} {
-		if value, ok := properties[name].(string); ok {
-			ce.Extensions[name] = value
-		}
-	}
-	ce.Data, ce.DataContentType = data, new("application/json")
+	ce.TraceParent, _ = properties["traceparent"].(string)
+	ce.TraceState, _ = properties["tracestate"].(string)
+	ce.Data = data
 	body, err := json.Marshal(ce)
 	if err != nil {
 		return nil, fmt.Errorf("the event cannot be written: %w", err)

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -74,12 +76,19 @@ func (c *runCmd) Run(ctx context.Context, std streams) error {
 		return config(fmt.Errorf("--http-addr: %w", err))
 	}
 	defer stopHTTP()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	log.InfoContext(ctx, "working", "queue", c.Queue, "events", c.Events, "arm", settings.cloud.Services[cloud.ResourceManager].Endpoint,
 		"concurrency", c.Concurrency, "dryRun", c.DryRun)
 	work(ctx, w, q, log)
 	log.InfoContext(ctx, "drained")
 	return nil
 }
+
+// gcPercent is twice Go's default: what waits takes no memory, so that the garbage of twice as many steps is 4 MB more, and costs an
+// eighth less of processor time (go test -bench SideBySide ./internal/bench). GOGC wins.
+const gcPercent = 200
 
 // work runs a worker until ctx ends and it has drained, and ends its connection.
 func work(ctx context.Context, w *worker.Worker, q *queue.Queue, log *slog.Logger) {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
-	"github.com/Azure/azure-sdk-for-go/sdk/tracing/azotel"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"hsmsweep/deletion"
@@ -93,7 +92,7 @@ func newWorker(tb testing.TB, azure azure) (*worker.Worker, *queue.Queue) {
 	}
 	transport.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool()}
 	transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(authority)
-	client, err := deletion.NewClient(deletion.Options{Credential: token, APIVersion: "2021-10-01", Transport: transport, Tracing: azotel.NewTracingProvider(tracing, nil),
+	client, err := deletion.NewClient(deletion.Options{Credential: token, APIVersion: "2021-10-01", Transport: transport, Tracer: tracing,
 		Cloud: cloud.Configuration{Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
 			cloud.ResourceManager: {Endpoint: azure.variable("HSMSWEEP_ARM_ENDPOINT"), Audience: emulator.Audience}}}})
 	if err != nil {
