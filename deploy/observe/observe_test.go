@@ -1,0 +1,241 @@
+// Package observe_test holds what is in this folder against what the worker emits, by Prometheus's own parser and engine. It is a module
+// of its own, since the product needs nothing of Prometheus's.
+package observe_test
+
+import (
+	"encoding/json"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/rulefmt"
+)
+
+func loadRules(t *testing.T) []rulefmt.Rule {
+	groups, errs := rulefmt.ParseFile("alerts.yaml", false, model.UTF8Validation, promQL, slog.New(slog.DiscardHandler))
+	if errs != nil {
+		t.Fatal(errs)
+	}
+	var all []rulefmt.Rule
+	for _, g := range groups.Groups {
+		all = append(all, g.Rules...)
+	}
+	return all
+}
+
+var labelInText = regexp.MustCompile(`\$labels\.(\w+)`)
+
+// TestRulesAskForWhatThereIs: every metric, label and label's value in a rule is one that the worker emits.
+func TestRulesAskForWhatThereIs(t *testing.T) {
+	known := loadMetrics(t)
+	for _, r := range loadRules(t) {
+		has, err := known.check(r.Expr)
+		if err != nil {
+			t.Errorf("%s%s: %v", r.Record, r.Alert, err)
+			continue
+		}
+		if r.Record != "" {
+			known[r.Record] = family{"gauge", has}
+			continue
+		}
+		for _, what := range []string{"summary", "description"} {
+			if r.Annotations[what] == "" {
+				t.Errorf("%s has no %s", r.Alert, what)
+			}
+			for _, found := range labelInText.FindAllStringSubmatch(r.Annotations[what], -1) {
+				if _, ok := has[found[1]]; !ok {
+					t.Errorf("%s: its %s names the label %s, which its expression does not give", r.Alert, what, found[1])
+				}
+			}
+		}
+		if severity := r.Labels["severity"]; severity != "critical" && severity != "warning" {
+			t.Errorf("%s has the severity %q, expected critical or warning", r.Alert, severity)
+		}
+	}
+}
+
+// TestRunbook: every alert leads to a heading, and every heading is an alert's; so is every heading in queries.md that is in code.
+func TestRunbook(t *testing.T) {
+	const runbook = "deploy/observe/RUNBOOK.md#"
+	var alerts []string
+	for _, r := range loadRules(t) {
+		if r.Alert == "" {
+			continue
+		}
+		alerts = append(alerts, r.Alert)
+		if want := runbook + strings.ToLower(r.Alert); r.Annotations["runbook"] != want {
+			t.Errorf("%s leads to %q, expected %q", r.Alert, r.Annotations["runbook"], want)
+		}
+	}
+	for _, file := range []string{"RUNBOOK.md", "queries.md"} {
+		if found := alertHeadings(t, file); !slices.Equal(found, alerts) {
+			t.Errorf("%s has the headings %q, expected the alerts, in order: %q", file, found, alerts)
+		}
+	}
+}
+
+var alertHeading = regexp.MustCompile(`(?m)^#+ (Hsmsweep[A-Za-z]+)$`)
+
+func alertHeadings(t *testing.T, file string) (found []string) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, heading := range alertHeading.FindAllStringSubmatch(string(text), -1) {
+		found = append(found, heading[1])
+	}
+	return found
+}
+
+var (
+	kqlBlock   = regexp.MustCompile("(?s)```kusto\n(.*?)```")
+	kqlField   = regexp.MustCompile(`\bline\.(\w+)`)
+	kqlMessage = regexp.MustCompile(`\bmsg (?:==|startswith|has) "([^"]+)"`)
+)
+
+// TestQueriesAskForWhatIsLogged: the fields and messages of log lines in queries.md are in the worker's code.
+func TestQueriesAskForWhatIsLogged(t *testing.T) {
+	text, err := os.ReadFile("queries.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := productCode(t)
+	blocks := kqlBlock.FindAllStringSubmatch(string(text), -1)
+	if len(blocks) == 0 {
+		t.Fatal("queries.md has no query")
+	}
+	written := []string{"msg", "level", "time"} // by slog
+	for _, block := range blocks {
+		for _, found := range kqlField.FindAllStringSubmatch(block[1], -1) {
+			if field := found[1]; !slices.Contains(written, field) && !strings.Contains(code, `"`+field+`"`) {
+				t.Errorf("no log line has a field %s", field)
+			}
+		}
+		for _, found := range kqlMessage.FindAllStringSubmatch(block[1], -1) {
+			if !strings.Contains(code, found[1]) {
+				t.Errorf("no log line says %q", found[1])
+			}
+		}
+	}
+}
+
+// productCode is the source that logs.
+func productCode(t *testing.T) string {
+	var code strings.Builder
+	for _, folder := range []string{"worker", "queue", "cmd/hsmsweep"} {
+		err := filepath.WalkDir(filepath.Join("../..", folder), func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			code.Write(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return code.String()
+}
+
+// A panel is as much of Grafana's as is looked at here. A row that is closed has panels of its own.
+type panel struct {
+	ID          int    `json:"id"`
+	Type        string `json:"type"`
+	Title       string `json:"title"`
+	Description string `json:"description"`
+	Datasource  struct {
+		UID string `json:"uid"`
+	} `json:"datasource"`
+	GridPos struct {
+		X, Y, W, H int
+	} `json:"gridPos"`
+	Targets []struct {
+		Expr         string `json:"expr"`
+		LegendFormat string `json:"legendFormat"`
+	} `json:"targets"`
+	FieldConfig struct {
+		Defaults struct {
+			Unit string `json:"unit"`
+		} `json:"defaults"`
+	} `json:"fieldConfig"`
+	Panels []panel `json:"panels"`
+}
+
+// loadPanels are all panels of the dashboard but the rows.
+func loadPanels(t *testing.T) (found []panel) {
+	text, err := os.ReadFile("dashboard.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dashboard struct {
+		Panels []panel `json:"panels"`
+	}
+	if err := json.Unmarshal(text, &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range dashboard.Panels {
+		if p.Type == "row" {
+			found = append(found, p.Panels...)
+			continue
+		}
+		found = append(found, p)
+	}
+	return found
+}
+
+// grafana fills in a query's variables, as Grafana does.
+var grafana = strings.NewReplacer("$__interval_ms", "120000", "$__interval", "2m", "$__range", "6h", "$job", ".+")
+
+var labelInLegend = regexp.MustCompile(`\{\{(\w+)\}\}`)
+
+// TestDashboardAsksForWhatThereIs: every metric, label and label's value in a panel is one that the worker emits, and every metric has
+// a panel.
+func TestDashboardAsksForWhatThereIs(t *testing.T) {
+	known, asked := loadMetrics(t), ""
+	for _, p := range loadPanels(t) {
+		for _, target := range p.Targets {
+			asked += target.Expr
+			has, err := known.check(grafana.Replace(target.Expr))
+			if err != nil {
+				t.Errorf("%s: %v", p.Title, err)
+				continue
+			}
+			for _, found := range labelInLegend.FindAllStringSubmatch(target.LegendFormat, -1) {
+				if _, ok := has[found[1]]; !ok {
+					t.Errorf("%s: its legend names the label %s, which its query does not give", p.Title, found[1])
+				}
+			}
+		}
+	}
+	for name := range known {
+		if !strings.Contains(asked, name) {
+			t.Errorf("no panel shows %s", name)
+		}
+	}
+}
+
+// TestDashboardIsLegible: every panel says what it shows, in which unit, and lies beside the others.
+func TestDashboardIsLegible(t *testing.T) {
+	panels := loadPanels(t)
+	for i, p := range panels {
+		if p.Title == "" || p.Description == "" || p.FieldConfig.Defaults.Unit == "" || p.Datasource.UID != "${datasource}" || len(p.Targets) == 0 {
+			t.Errorf("panel %d (%s) lacks a title, a description, a unit, a query, or the data source that is chosen at the top", p.ID, p.Title)
+		}
+		if p.GridPos.X+p.GridPos.W > 24 {
+			t.Errorf("%s reaches beyond the right edge", p.Title)
+		}
+		for _, q := range panels[:i] {
+			a, b := p.GridPos, q.GridPos
+			if p.ID == q.ID || a.X < b.X+b.W && b.X < a.X+a.W && a.Y < b.Y+b.H && b.Y < a.Y+a.H {
+				t.Errorf("%s lies upon %s, or has its id", p.Title, q.Title)
+			}
+		}
+	}
+}
