@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -15,7 +16,7 @@ import (
 // A labelSet is labels with the values that each may have; "" where it may be absent, nil where any text may be there.
 type labelSet map[string][]string
 
-// A metric is what metrics.txt says of one, or what a recording rule makes.
+// A family is what metrics.txt says of a metric, or what a recording rule makes.
 type family struct {
 	kind   string // counter, gauge or histogram
 	labels labelSet
@@ -111,7 +112,7 @@ func (m metrics) selected(e *parser.VectorSelector) (labelSet, error) {
 		return nil, err
 	}
 	for _, matcher := range e.LabelMatchers {
-		if matcher.Name == labels.MetricName {
+		if matcher.Name == model.MetricNameLabel {
 			continue
 		}
 		values, ok := has[matcher.Name]
