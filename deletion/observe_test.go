@@ -46,7 +46,7 @@ func TestPeer(t *testing.T) {
 		labels := attribute.NewSet(trusted.peer(u)...)
 		host, _ := labels.Value("server.address")
 		port, _ := labels.Value("server.port")
-		if got := host.AsString() + ":" + port.Emit(); got != want {
+		if got := host.AsString() + ":" + port.String(); got != want {
 			t.Errorf("%s is labelled %s, want %s", text, got, want)
 		}
 	}
