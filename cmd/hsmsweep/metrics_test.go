@@ -70,6 +70,7 @@ func TestMetricsEndpoint(t *testing.T) {
 	if diff := cmp.Diff(want, kinds); diff != "" {
 		t.Errorf("metrics of a deletion (-want +got):\n%s", diff)
 	}
+	checkListed(t, families)
 	ended := families["hsmsweep_requests_ended_total"].Metric[0]
 	labels := map[string]string{}
 	for _, l := range ended.Label {
