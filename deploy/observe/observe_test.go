@@ -61,7 +61,7 @@ func TestRulesAskForWhatThereIs(t *testing.T) {
 
 // TestRunbook: every alert leads to a heading, and every heading is an alert's; so is every heading in queries.md that is in code.
 func TestRunbook(t *testing.T) {
-	const runbook = "deploy/observe/RUNBOOK.md#"
+	const runbook = "README.md#"
 	var alerts []string
 	for _, r := range loadRules(t) {
 		if r.Alert == "" {
@@ -72,7 +72,7 @@ func TestRunbook(t *testing.T) {
 			t.Errorf("%s leads to %q, expected %q", r.Alert, r.Annotations["runbook"], want)
 		}
 	}
-	for _, file := range []string{"RUNBOOK.md", "queries.md"} {
+	for _, file := range []string{"../../README.md", "queries.md"} {
 		if found := alertHeadings(t, file); !slices.Equal(found, alerts) {
 			t.Errorf("%s has the headings %q, expected the alerts, in order: %q", file, found, alerts)
 		}
