@@ -19,6 +19,9 @@ func (w *Worker) report(ctx context.Context, t task, v Verdict, did exchange, to
 	fields := []any{
 		"requestId", t.attempt.RequestID, "target", target(t.request), "hop", t.attempt.Hop, "reason", string(v.Reason), "took", took.Round(time.Microsecond).String(),
 	}
+	if ticket := t.request.Ticket; ticket != nil && ticket.ID != "" {
+		fields = append(fields, "ticketId", cut(ticket.ID, 128))
+	}
 	if did.question != "" {
 		fields = append(fields, "asked", did.question, "answer", string(did.outcome.Kind), "httpStatus", did.outcome.HTTPStatus)
 		span.SetAttributes(attribute.String("hsmsweep.asked", did.question), attribute.String("hsmsweep.outcome", string(did.outcome.Kind)))
