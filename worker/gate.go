@@ -52,6 +52,27 @@ func (g *gate) shut(now time.Time) int {
 	return n
 }
 
+// conflicts counts, for each pool, how often it refused a change in a row.
+type conflicts struct {
+	mu sync.Mutex
+	n  map[string]int // by lower-case id
+}
+
+// inRow notes an answer, and returns how many conflicts there have been since any other.
+func (c *conflicts) inRow(id string, conflict bool) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !conflict {
+		delete(c.n, id)
+		return 0
+	}
+	if c.n == nil {
+		c.n = make(map[string]int)
+	}
+	c.n[id]++
+	return c.n[id]
+}
+
 // turns let one step at a time look at a pool and delete in it. They are this process's memory only.
 type turns struct {
 	mu    sync.Mutex

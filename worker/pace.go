@@ -151,7 +151,7 @@ func (w *Worker) held(t task) (Verdict, bool) {
 	pool, _ := poolOf(t.request) // searches of several subscriptions have the empty name in common
 	kind, subscription := kindOf(t, w.policy), strings.ToLower(pool.SubscriptionID)
 	if shut := w.pools.closedFor(strings.ToLower(pool.String()), now); shut > 0 && kind == deletes {
-		a.Setbacks++
+		a.Setbacks = min(a.Setbacks+1, longestBusy)
 		return park(a, now.Add(max(shut, w.policy.Backoff(a.Setbacks))), WaitConflict), true
 	}
 	shut := w.subscriptions.closedFor(subscription, now)
@@ -181,14 +181,23 @@ func (w *Worker) heard(t task, did exchange, v Verdict) {
 		out.Left = nil // a guard's read was the end of it
 	}
 	w.pace.answered(kind, subscription, out, now)
-	switch {
-	case v.Until.IsZero():
-	case out.Kind == deletion.Throttled:
+	if out.Kind == deletion.Throttled && !v.Until.IsZero() {
 		w.subscriptions.close(subscription, v.Until)
-	case out.Kind == deletion.Conflict:
-		w.pools.close(strings.ToLower(pool.String()), earlier(v.Until, now.Add(poolPause)))
+	}
+	if did.question != "DELETE" {
+		return
+	}
+	id := strings.ToLower(pool.String())
+	if w.conflicts.inRow(id, out.Kind == deletion.Conflict) >= busyAfter {
+		w.pools.close(id, now.Add(poolPause))
 	}
 }
 
-// poolPause is for how long, at the most, a pool that is busy with one change is not asked for another.
-const poolPause = 2 * time.Second
+const (
+	// busyAfter is after how many conflicts in a row a pool is taken to be busy, whoever asks.
+	busyAfter = 8
+	// longestBusy is the setback whose delay is the longest for which others wait for it: half a minute.
+	longestBusy = 5
+	// poolPause is for how long such a pool is not asked for another change.
+	poolPause = 2 * time.Second
+)

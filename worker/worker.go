@@ -45,6 +45,7 @@ type Worker struct {
 	limits        limits
 	subscriptions gate // that are throttled
 	pools         gate // that are busy with a change
+	conflicts     conflicts
 	pace          pace
 	turns         turns
 	stall         stall
