@@ -79,7 +79,7 @@ func TestEveryFault(t *testing.T) {
 							if seen.next(op) != wanted {
 								return fault.Fault{}
 							}
-							o.disturb(1)
+							o.disturb(p.inHand())
 							if k == "locks lost" {
 								s.Broker.ExpireLocks()
 								return fault.Fault{}
@@ -119,7 +119,7 @@ func run(t *testing.T, p plan, goesWrong func(*system, *oracle, fault.Operation)
 		if dies.n > 0 {
 			select {
 			case <-first.crashed:
-				o.disturb(1)
+				o.disturb(p.inHand())
 			case <-time.After(15 * time.Minute): // there were fewer writes this time
 			}
 			second = s.work()

@@ -41,6 +41,9 @@ func (p plan) endpoint() string {
 	return subscription + "/resourceGroups/net/providers/Microsoft.Network/privateEndpoints/of-" + p.name
 }
 
+// inHand is how many requests come of the plan, all of which may be in hand when something goes wrong.
+func (p plan) inHand() int { return max(1, p.sweeps) }
+
 // children are the requests that a selector becomes.
 func (p plan) children() []plan {
 	var children []plan
