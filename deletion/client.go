@@ -43,7 +43,7 @@ type Client struct {
 	credential azcore.TokenCredential
 	audience   string
 	keyvault   *arm.ClientOptions
-	transport  *http.Transport // nil: it is none of net/http's
+	transport  *http.Transport // how Reach connects; nil: as none of net/http's does
 }
 
 // NewClient makes a client whose pipeline neither retries (a retry is a step of its own, without a lock held), nor
@@ -70,7 +70,9 @@ func NewClient(o Options) (*Client, error) {
 		credential: credential,
 		audience:   o.Cloud.Services[cloud.ResourceManager].Audience,
 	}
-	c.transport, _ = o.Transport.(*http.Transport)
+	if t, ok := o.Transport.(*http.Transport); ok { // net/http writes to its own with the first request
+		c.transport = &http.Transport{DialContext: t.DialContext, Proxy: t.Proxy, TLSClientConfig: t.TLSClientConfig.Clone()}
+	}
 	options := arm.ClientOptions{
 		DisableRPRegistration: true,
 		ClientOptions: policy.ClientOptions{
