@@ -63,7 +63,7 @@ func (w *Worker) guard(ctx context.Context, t task) (out deletion.Outcome, done 
 	if err != nil || out.Kind != deletion.Present || !protectable(t, out, w.policy) {
 		return out, nil, err
 	}
-	done, free := w.turns.take(t.request.Connection.Pool)
+	done, free := w.exclusive.take(t.request.Connection.Pool)
 	if !free {
 		return deletion.Outcome{Kind: deletion.Conflict, Code: "PoolBusy", Message: "another connection of this pool is being looked at"}, nil, nil
 	}

@@ -154,8 +154,7 @@ func decodeAttempt(text string) (Attempt, error) {
 	return a, nil
 }
 
-// largest is an Attempt as large as one can become, for measuring. The list of what a selector found is larger than an operation
-// and its end, which it has neither of, can be.
+// largest is an Attempt as large as one can become, for measuring. A selector has no operation, and a list of what it found instead.
 func largest(a Attempt, selects bool) Attempt {
 	a.Operation = &deletion.Operation{URL: strings.Repeat("x", deletion.LongestOperationURL), Protocol: deletion.AsyncOperation}
 	if selects {

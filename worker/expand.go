@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"compress/flate"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -252,7 +253,7 @@ func array(body []byte) ([]jsontext.Value, error) {
 		return nil, nil
 	}
 	if len(events) == 0 {
-		return nil, fmt.Errorf("an empty array: there is no request in it")
+		return nil, errors.New("an empty array: there is no request in it")
 	}
 	if i := slices.IndexFunc(events, func(e jsontext.Value) bool { return e.Kind() != '{' }); i >= 0 {
 		return nil, fmt.Errorf("an array of events: element %d of %d is no JSON object", i+1, len(events))

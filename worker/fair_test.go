@@ -89,35 +89,28 @@ func TestPaceOfReplicas(t *testing.T) {
 
 // TestThrottledNeighbour has one subscription refused for ten minutes, and 500 requests for it before those of another one.
 func TestThrottledNeighbour(t *testing.T) {
-	seed, connections := pools(2, 500, "{}")
-	inVirtualTime(t, seed, func(t *testing.T, s *system) {
-		began := time.Now()
-		s.inject(func(op fault.Operation) fault.Fault {
-			if op.Service == fault.ARM && strings.Contains(op.Target, "/pool0/") && time.Since(began) < 10*time.Minute {
-				return fault.Fault{Kind: fault.Refused, Status: http.StatusTooManyRequests, Delay: time.Second}
-			}
-			return fault.Fault{}
-		})
-		s.submitMany(connections[0])
-		s.submitMany(connections[1][:20])
-		r := s.work()
-		s.endAs(20, "deleted")
-		if took := time.Since(began); took > 10*time.Second {
-			t.Errorf("the neighbours took %s", took)
+	besideRefused(t, http.StatusTooManyRequests, func(*system) {})
+}
+
+// TestBusyPool has one pool that is busy and slow to say so, and 500 requests for it before those of another one.
+func TestBusyPool(t *testing.T) {
+	besideRefused(t, http.StatusConflict, func(s *system) {
+		if n := s.refused(http.StatusConflict); n > 50 {
+			s.t.Errorf("the busy pool was asked %d times meanwhile", n)
 		}
-		s.endAs(500, "deleted")
-		r.stop()
 	})
 }
 
-// TestBusyPool has one pool that is busy for a minute at a time and slow to say so, and 500 requests for it before those of another one.
-func TestBusyPool(t *testing.T) {
+// besideRefused has ARM refuse everything about one pool for ten minutes. 20 requests for a pool of another subscription, behind 500
+// for this one, must end in seconds; a look is taken then.
+func besideRefused(t *testing.T, status int, look func(*system)) {
+	t.Helper()
 	seed, connections := pools(2, 500, "{}")
 	inVirtualTime(t, seed, func(t *testing.T, s *system) {
 		began := time.Now()
 		s.inject(func(op fault.Operation) fault.Fault {
 			if op.Service == fault.ARM && strings.Contains(op.Target, "/pool0/") && time.Since(began) < 10*time.Minute {
-				return fault.Fault{Kind: fault.Refused, Status: http.StatusConflict, Delay: time.Second}
+				return fault.Fault{Kind: fault.Refused, Status: status, Delay: time.Second}
 			}
 			return fault.Fault{}
 		})
@@ -128,9 +121,7 @@ func TestBusyPool(t *testing.T) {
 		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("the neighbours took %s", took)
 		}
-		if n := s.refused(http.StatusConflict); n > 50 {
-			t.Errorf("the busy pool was asked %d times meanwhile", n)
-		}
+		look(s)
 		s.endAs(500, "deleted")
 		r.stop()
 	})

@@ -73,27 +73,27 @@ func (c *conflicts) inRow(id string, conflict bool) int {
 	return c.n[id]
 }
 
-// turns let one step at a time look at a pool and delete in it. They are this process's memory only.
-type turns struct {
+// exclusive lets one step at a time look at a pool and delete in it. It is this process's memory only.
+type exclusive struct {
 	mu    sync.Mutex
 	taken map[string]bool // by the pool's lower-case id
 }
 
-// take takes a pool's turn, until done is called; false: somebody else has it.
-func (t *turns) take(pool deletion.PoolID) (done func(), free bool) {
+// take takes a pool until done is called; false: another step has it.
+func (e *exclusive) take(pool deletion.PoolID) (done func(), free bool) {
 	key := strings.ToLower(pool.String())
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.taken[key] {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.taken[key] {
 		return nil, false
 	}
-	if t.taken == nil {
-		t.taken = make(map[string]bool)
+	if e.taken == nil {
+		e.taken = make(map[string]bool)
 	}
-	t.taken[key] = true
+	e.taken[key] = true
 	return func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		delete(t.taken, key)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.taken, key)
 	}, true
 }

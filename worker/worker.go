@@ -47,7 +47,7 @@ type Worker struct {
 	pools         gate // that are busy with a change
 	conflicts     conflicts
 	pace          pace
-	turns         turns
+	exclusive     exclusive
 	stall         stall
 	silence       silence
 	lost          int // how often in a row the receiving link was lost; Run's own
