@@ -37,7 +37,7 @@ const unclear Kind = "unclear"
 func classify(q question, a answer) Outcome {
 	out := Outcome{
 		HTTPStatus:   a.status,
-		ARMRequestID: cut(a.header.Get("x-ms-request-id"), 128),
+		ARMRequestID: cut(a.header.Get("X-Ms-Request-Id"), 128),
 		RetryAfter:   retryAfter(a.header, a.at),
 		Left:         left(q, a.header),
 	}
@@ -196,7 +196,7 @@ func cloudError(a answer) (code, message string) {
 		errorDetail
 	}
 	_ = json.Unmarshal(a.body, &body) // no JSON, no code: the status stands in
-	code = firstOf(a.header.Get("x-ms-error-code"), body.Error.Code, body.Code, statusCode(a.status))
+	code = firstOf(a.header.Get("X-Ms-Error-Code"), body.Error.Code, body.Code, statusCode(a.status))
 	message = firstOf(body.Error.Message, body.Message, strings.TrimSpace("ARM answered "+strconv.Itoa(a.status)+" "+http.StatusText(a.status)))
 	return cut(code, 128), cut(message, 2048)
 }
@@ -211,14 +211,17 @@ func statusCode(status int) string {
 
 // left reads what ARM says is left of the subscription's limits for requests of this kind: of this identity's, and of all together.
 func left(q question, h http.Header) *int {
-	kind := "reads"
+	limits := [...]string{"X-Ms-Ratelimit-Remaining-Subscription-Reads", "X-Ms-Ratelimit-Remaining-Subscription-Global-Reads"}
 	if q == askDelete {
-		kind = "deletes"
+		limits = [...]string{"X-Ms-Ratelimit-Remaining-Subscription-Deletes", "X-Ms-Ratelimit-Remaining-Subscription-Global-Deletes"}
 	}
 	var least *int
-	for _, limit := range []string{"subscription-", "subscription-global-"} {
-		n, err := strconv.Atoi(h.Get("x-ms-ratelimit-remaining-" + limit + kind))
-		if err == nil && n >= 0 && (least == nil || n < *least) {
+	for _, limit := range limits {
+		value := h.Get(limit)
+		if value == "" {
+			continue
+		}
+		if n, err := strconv.Atoi(value); err == nil && n >= 0 && (least == nil || n < *least) {
 			least = &n
 		}
 	}
@@ -226,14 +229,18 @@ func left(q question, h http.Header) *int {
 }
 
 // retryAfter reads how long ARM asks to wait: milliseconds in the two headers that azcore knows, then Retry-After in
-// seconds or as an HTTP date. Zero, the past and nonsense count as absent.
+// seconds or as an HTTP date. Zero, the past and nonsense count as absent. (Names stand here as net/http keeps them: another spelling
+// is spelt anew each time.)
 func retryAfter(h http.Header, now time.Time) time.Duration {
-	for _, name := range []string{"retry-after-ms", "x-ms-retry-after-ms"} {
+	for _, name := range [...]string{"Retry-After-Ms", "X-Ms-Retry-After-Ms"} {
 		if d := count(h.Get(name), time.Millisecond); d > 0 {
 			return d
 		}
 	}
 	value := strings.TrimSpace(h.Get("Retry-After"))
+	if value == "" {
+		return 0
+	}
 	if d := count(value, time.Second); d > 0 {
 		return d
 	}
@@ -246,6 +253,9 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 // count reads a whole number of units. What does not fit a Duration is as good as for ever, and is capped by the caller.
 func count(value string, unit time.Duration) time.Duration {
 	const forever = time.Duration(1<<63 - 1)
+	if value == "" {
+		return 0
+	}
 	n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 64)
 	if err != nil && n == 0 {
 		return 0

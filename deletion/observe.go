@@ -76,7 +76,7 @@ func answered(span trace.Span, resp *http.Response) []attribute.KeyValue {
 		span.SetStatus(codes.Error, "")
 	}
 	span.SetAttributes(status...)
-	if id := resp.Header.Get("x-ms-request-id"); id != "" {
+	if id := resp.Header.Get("X-Ms-Request-Id"); id != "" {
 		span.SetAttributes(attribute.String("azure.service.request.id", cut(id, 128)))
 	}
 	if wait := resp.Header.Get("Retry-After"); wait != "" {

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -77,15 +78,45 @@ func newMetrics(provider metric.MeterProvider) (metrics, metric.Meter) {
 // made is an instrument. Names are right for good, a test sees to that; a wrong one would make an instrument that does nothing.
 func made[I any](instrument I, _ error) I { return instrument }
 
-// labels are attributes of a measurement: names and values in turn.
+// labels are attributes of a measurement: names and values in turn. An empty value is left out.
 func labels(pairs ...string) metric.MeasurementOption {
-	attributes := make([]attribute.KeyValue, 0, len(pairs)/2)
-	for i := 0; i < len(pairs); i += 2 {
-		if pairs[i+1] != "" {
-			attributes = append(attributes, attribute.String(pairs[i], pairs[i+1]))
+	var set labelSet
+	for i, text := range pairs {
+		set[i] = text
+	}
+	return madeLabels.of(set)
+}
+
+// A labelSet is names and values in turn; the rest is empty.
+type labelSet [10]string
+
+// A labelMemo has every set of labels that was used, because making one costs more than measuring does. There are few: no label
+// holds free text.
+type labelMemo struct {
+	mu   sync.RWMutex
+	made map[labelSet]metric.MeasurementOption
+}
+
+var madeLabels = labelMemo{made: map[labelSet]metric.MeasurementOption{}}
+
+func (l *labelMemo) of(set labelSet) metric.MeasurementOption {
+	l.mu.RLock()
+	option, ok := l.made[set]
+	l.mu.RUnlock()
+	if ok {
+		return option
+	}
+	var attributes []attribute.KeyValue
+	for i := 0; i < len(set); i += 2 {
+		if set[i+1] != "" {
+			attributes = append(attributes, attribute.String(set[i], set[i+1]))
 		}
 	}
-	return metric.WithAttributes(attributes...)
+	option = metric.WithAttributeSet(attribute.NewSet(attributes...))
+	l.mu.Lock()
+	l.made[set] = option
+	l.mu.Unlock()
+	return option
 }
 
 // pickedUp measures a delivery that a step begins with.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -16,35 +17,36 @@ func (w *Worker) report(ctx context.Context, t task, v Verdict, did exchange, to
 	w.limits.told(did, time.Now())
 	span := trace.SpanFromContext(ctx)
 	span.SetAttributes(attribute.String("hsmsweep.reason", string(v.Reason)))
-	fields := []any{
-		"requestId", t.attempt.RequestID, "target", target(t.request), "hop", t.attempt.Hop, "reason", string(v.Reason), "took", took.Round(time.Microsecond).String(),
-	}
+	fields := make([]slog.Attr, 0, 16)
+	fields = append(fields, slog.String("requestId", t.attempt.RequestID), slog.String("target", target(t.request)), slog.Int("hop", t.attempt.Hop),
+		slog.String("reason", string(v.Reason)), slog.String("took", took.Round(time.Microsecond).String()))
 	if ticket := t.request.Ticket; ticket != nil && ticket.ID != "" {
-		fields = append(fields, "ticketId", cut(ticket.ID, 128))
+		fields = append(fields, slog.String("ticketId", cut(ticket.ID, 128)))
 	}
 	if did.question != "" {
-		fields = append(fields, "asked", did.question, "answer", string(did.outcome.Kind), "httpStatus", did.outcome.HTTPStatus)
+		fields = append(fields, slog.String("asked", did.question), slog.String("answer", string(did.outcome.Kind)), slog.Int("httpStatus", did.outcome.HTTPStatus))
 		span.SetAttributes(attribute.String("hsmsweep.asked", did.question), attribute.String("hsmsweep.outcome", string(did.outcome.Kind)))
 	}
 	if did.outcome.Code != "" {
-		fields = append(fields, "code", did.outcome.Code)
+		fields = append(fields, slog.String("code", did.outcome.Code))
 	}
 	if n := len(v.Children); n > 0 {
-		fields = append(fields, "children", n)
+		fields = append(fields, slog.Int("children", n))
 		span.SetAttributes(attribute.Int("hsmsweep.children", n))
 	}
 	switch {
 	case v.Cause != nil:
 		span.SetStatus(codes.Error, v.Cause.Error())
-		w.log.WarnContext(ctx, "not finished; the step is repeated when the message comes back", append(fields, "error", v.Cause)...)
+		w.log.LogAttrs(ctx, slog.LevelWarn, "not finished; the step is repeated when the message comes back", append(fields, slog.Any("error", v.Cause))...)
 	case v.End == nil:
 		span.SetAttributes(waitOf(t, v)...)
-		w.log.InfoContext(ctx, "parked", append(fields, "until", v.Until)...)
+		w.log.LogAttrs(ctx, slog.LevelInfo, "parked", append(fields, slog.Time("until", v.Until))...)
 	case v.End.failed():
 		span.SetStatus(codes.Error, v.End.Code)
-		w.log.WarnContext(ctx, "failed; the message is dead-lettered", append(fields, "eventId", t.attempt.eventID(), "error", v.End.Code+": "+v.End.Message)...)
+		w.log.LogAttrs(ctx, slog.LevelWarn, "failed; the message is dead-lettered",
+			append(fields, slog.String("eventId", t.attempt.eventID()), slog.String("error", v.End.Code+": "+v.End.Message))...)
 	default:
-		w.log.InfoContext(ctx, "ended", append(fields, "eventId", t.attempt.eventID())...)
+		w.log.LogAttrs(ctx, slog.LevelInfo, "ended", append(fields, slog.String("eventId", t.attempt.eventID()))...)
 	}
 }
 

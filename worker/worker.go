@@ -105,6 +105,15 @@ func (w *Worker) Run(ctx context.Context) {
 	var steps sync.WaitGroup
 	steps.Go(func() { w.keepHouse(ctx) })
 	slots := make(chan struct{}, w.concurrency)
+	hands := make(chan *queue.Delivery)
+	for range w.concurrency { // that stay, and keep the stack that a step grows
+		steps.Go(func() {
+			for d := range hands {
+				w.handle(work, d)
+				<-slots
+			}
+		})
+	}
 	var late []*queue.Delivery // came after the signal, and are not begun
 	for free := w.freeSlots(ctx, slots); free > 0; free = w.freeSlots(ctx, slots) {
 		wanted := w.stall.admits(ctx, free)
@@ -121,12 +130,10 @@ func (w *Worker) Run(ctx context.Context) {
 			<-slots
 		}
 		for _, d := range deliveries {
-			steps.Go(func() {
-				defer func() { <-slots }()
-				w.handle(work, d)
-			})
+			hands <- d // at once: a slot is free for it
 		}
 	}
+	close(hands)
 	began := time.Now()
 	w.health.connection(errDraining)
 	w.pulse.draining()
