@@ -15,9 +15,13 @@ const pageTimeout = 30 * time.Second
 // ends with the first error. A request that goes from hop to hop meanwhile is not missed: its successor is there, under a higher
 // number, before the message itself is gone.
 func (q *Queue) Pages(ctx context.Context, from int64) iter.Seq2[[]*azservicebus.ReceivedMessage, error] {
+	return pages(ctx, q.links().settler, from)
+}
+
+func pages(ctx context.Context, r receiver, from int64) iter.Seq2[[]*azservicebus.ReceivedMessage, error] {
 	return func(yield func([]*azservicebus.ReceivedMessage, error) bool) {
 		for {
-			page, err := q.page(ctx, from)
+			page, err := peek(ctx, r, from)
 			if err != nil {
 				yield(nil, err)
 				return
@@ -30,10 +34,10 @@ func (q *Queue) Pages(ctx context.Context, from int64) iter.Seq2[[]*azservicebus
 	}
 }
 
-func (q *Queue) page(ctx context.Context, from int64) ([]*azservicebus.ReceivedMessage, error) {
+func peek(ctx context.Context, r receiver, from int64) ([]*azservicebus.ReceivedMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
 	defer cancel()
-	return q.links().settler.PeekMessages(ctx, peekSize, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
+	return r.PeekMessages(ctx, peekSize, &azservicebus.PeekMessagesOptions{FromSequenceNumber: &from})
 }
 
 // Peeked is a message that was only looked at, as a delivery that can be understood like any other, and not be settled.

@@ -99,8 +99,16 @@ func (w *Worker) successor(ctx context.Context, t task, a Attempt) (*azservicebu
 	if err != nil {
 		return nil, fmt.Errorf("the state of the request cannot be written down: %w", err)
 	}
+	m := copyOf(d, a.messageID())
+	m.ApplicationProperties[attemptProperty] = state
+	InjectTrace(ctx, m.ApplicationProperties)
+	return m, nil
+}
+
+// copyOf is a message with what its sender wrote, under another id.
+func copyOf(d *queue.Delivery, id string) *azservicebus.Message {
 	m := &azservicebus.Message{
-		MessageID:             new(a.messageID()),
+		MessageID:             &id,
 		Body:                  d.Body,
 		ContentType:           d.ContentType,
 		CorrelationID:         d.CorrelationID,
@@ -111,12 +119,10 @@ func (w *Worker) successor(ctx context.Context, t task, a Attempt) (*azservicebu
 	}
 	for name, value := range d.ApplicationProperties {
 		switch name {
-		case "DeadLetterReason", "DeadLetterErrorDescription", queue.GivenBackProperty: // of this message, or of an earlier life
+		case "DeadLetterReason", "DeadLetterErrorDescription", queue.DeadLetteredAtProperty, queue.GivenBackProperty: // of this message, or of an earlier life
 		default:
 			m.ApplicationProperties[name] = value
 		}
 	}
-	m.ApplicationProperties[attemptProperty] = state
-	InjectTrace(ctx, m.ApplicationProperties)
-	return m, nil
+	return m
 }

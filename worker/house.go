@@ -171,7 +171,7 @@ func brokersOwn(reason *string) bool {
 
 // takeBack puts a request that the broker gave up into the queue again, as a successor of the message that it was: with its end
 // written down, which then takes the way of every end, or to go on, where it was this program that gave it back.
-func (w *Worker) takeBack(ctx context.Context, d *queue.Delivery) error {
+func (w *Worker) takeBack(ctx context.Context, d *queue.Delivery, complete func() error) error {
 	reason := *d.DeadLetterReason
 	t := w.take(original(d), time.Now())
 	a := t.attempt
@@ -185,11 +185,11 @@ func (w *Worker) takeBack(ctx context.Context, d *queue.Delivery) error {
 	}
 	ctx = inTrace(ctx, t.trace)
 	w.log.WarnContext(ctx, "the broker gave a request up; taking it back", "requestId", a.RequestID, "deadLetterReason", reason, "ends", a.End != nil)
-	err := w.schedule(ctx, t, park(a, a.Due, a.Why))
-	if err == nil {
-		w.metrics.reclaimed.Add(ctx, 1, labels("reason", reclaimLabel(reason)))
+	if err := w.schedule(ctx, t, park(a, a.Due, a.Why)); err != nil {
+		return err
 	}
-	return err
+	w.metrics.reclaimed.Add(ctx, 1, labels("reason", reclaimLabel(reason)))
+	return complete()
 }
 
 // original is the message before the broker dead-lettered it.

@@ -88,7 +88,8 @@ func (w *Worker) take(d *queue.Delivery, now time.Time) task {
 	if err != nil {
 		t.fault = &fault{CodeInvalidRequest, err.Error()}
 	}
-	id := cmp.Or(t.request.RequestID, idOf(e.ID), idOf(d.MessageID), strconv.FormatInt(*d.SequenceNumber, 10))
+	again, _ := d.ApplicationProperties[requestIDProperty].(string)
+	id := cmp.Or(idOf(again), t.request.RequestID, idOf(e.ID), idOf(d.MessageID), strconv.FormatInt(*d.SequenceNumber, 10))
 	t.attempt = newAttempt(id, *d.SequenceNumber, enqueued(d, now), now, w.policy.GiveUpAfter)
 	if after := t.request.NotBefore; after.After(now) {
 		t.attempt.Due, t.attempt.Why = after, WaitNotBefore
