@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -35,16 +34,12 @@ func (d *Delivery) givenBack() int64 {
 	return max(0, min(n, int64(d.DeliveryCount)-1))
 }
 
-// DeadLetteredAtProperty is the application property that says when a message was dead-lettered, as RFC 3339 text: Service Bus keeps no
-// such time.
-const DeadLetteredAtProperty = "hsmsweep-dead-lettered-at"
-
-// DeadLetter moves the message, as it is, to the dead-letter queue.
-func (q *Queue) DeadLetter(ctx context.Context, d *Delivery, reason, description string) error {
+// DeadLetter moves the message to the dead-letter queue, as it is but for further application properties.
+func (q *Queue) DeadLetter(ctx context.Context, d *Delivery, reason, description string, properties map[string]any) error {
 	return q.settle(ctx, d, func(ctx context.Context, r receiver, m *azservicebus.ReceivedMessage) error {
 		return r.DeadLetterMessage(ctx, m, &azservicebus.DeadLetterOptions{
 			Reason: to.Ptr(reason), ErrorDescription: to.Ptr(description),
-			PropertiesToModify: map[string]any{DeadLetteredAtProperty: d.Now().UTC().Format(time.RFC3339Nano)},
+			PropertiesToModify: properties,
 		})
 	})
 }

@@ -21,7 +21,7 @@ var settlings = []settling{
 	{"complete", func(s *system, ctx context.Context, d *queue.Delivery) error { return s.Complete(ctx, d) }, broker.Counts{}},
 	{"abandon", func(s *system, ctx context.Context, d *queue.Delivery) error { return s.GiveBack(ctx, d) }, broker.Counts{Active: 1}},
 	{"dead-letter", func(s *system, ctx context.Context, d *queue.Delivery) error {
-		return s.DeadLetter(ctx, d, "ScopeLocked", "A person must remove the lock.")
+		return s.DeadLetter(ctx, d, "ScopeLocked", "A person must remove the lock.", map[string]any{"n": int64(1)})
 	}, broker.Counts{DeadLetter: 1}},
 }
 
@@ -57,7 +57,7 @@ func TestSettle(t *testing.T) {
 			}
 		case "dead-letter":
 			dead := s.entity(requests+"/$DeadLetterQueue").Peek(0, 1)[0]
-			if p := dead.Properties; p["DeadLetterReason"] != "ScopeLocked" || p["DeadLetterErrorDescription"] != "A person must remove the lock." {
+			if p := dead.Properties; p["DeadLetterReason"] != "ScopeLocked" || p["DeadLetterErrorDescription"] != "A person must remove the lock." || p["n"] != int64(1) {
 				t.Errorf("dead-lettered with %v", p)
 			}
 		}

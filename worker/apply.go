@@ -43,7 +43,7 @@ func (w *Worker) apply(ctx context.Context, t task, v Verdict) Verdict {
 		w.stall.over()
 		return settled(v, w.queue.Complete(ctx, t.delivery)) // 3
 	case v.End.failed():
-		return settled(v, w.queue.DeadLetter(ctx, t.delivery, v.End.Code, v.End.Message)) // 3
+		return settled(v, w.queue.DeadLetter(ctx, t.delivery, v.End.Code, v.End.Message, obituary(t, v))) // 3
 	default:
 		return settled(v, w.queue.Complete(ctx, t.delivery)) // 3
 	}
@@ -119,7 +119,7 @@ func copyOf(d *queue.Delivery, id string) *azservicebus.Message {
 	}
 	for name, value := range d.ApplicationProperties {
 		switch name {
-		case "DeadLetterReason", "DeadLetterErrorDescription", queue.DeadLetteredAtProperty, queue.GivenBackProperty: // of this message, or of an earlier life
+		case "DeadLetterReason", "DeadLetterErrorDescription", endProperty, queue.GivenBackProperty: // of this message, or of an earlier life
 		default:
 			m.ApplicationProperties[name] = value
 		}

@@ -34,9 +34,9 @@ func (b broker) GiveBack(ctx context.Context, d *queue.Delivery) error {
 }
 
 // DeadLetter is the queue's.
-func (b broker) DeadLetter(ctx context.Context, d *queue.Delivery, reason, description string) error {
+func (b broker) DeadLetter(ctx context.Context, d *queue.Delivery, reason, description string, properties map[string]any) error {
 	ctx, done := b.settling(ctx, "dead_letter", d)
-	return done(b.Queue.DeadLetter(ctx, d, reason, description))
+	return done(b.Queue.DeadLetter(ctx, d, reason, description, properties))
 }
 
 // settling begins the span of a settlement, in the message's trace.

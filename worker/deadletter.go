@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/go-json-experiment/json"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -24,7 +25,25 @@ const (
 	// requestIDProperty is the application property with the id that a resubmitted request goes by. It may have been known by its
 	// message's id, or by one that came of a selector's, and keeps it.
 	requestIDProperty = "hsmsweep-request-id"
+	// endProperty is the application property of a dead letter with the Attempt as it was in the end: the one that travels is that of
+	// the hop before, and a first message has none. It begins nothing and resumes nothing.
+	endProperty = "hsmsweep-end"
 )
+
+// obituary is what a dead letter says of its request's life, in few words, since a message may have little room left.
+func obituary(t task, v Verdict) map[string]any {
+	if propertySize(t.delivery.ApplicationProperties) > roomForProperties {
+		return nil
+	}
+	a, e := v.Next, *v.End
+	e.Message, a.LastError, a.Operation, a.Verifying, a.Selection = "", "", nil, nil, nil
+	a.End = &e
+	state, err := a.encode()
+	if err != nil {
+		return nil // the letter itself matters more
+	}
+	return map[string]any{endProperty: state}
+}
 
 // A DeadLetter is a message of the dead-letter queue, as far as it can be known by looking at it. What does not apply is left out.
 type DeadLetter struct {
@@ -53,14 +72,16 @@ type DeadLetter struct {
 func NewDeadLetter(m *azservicebus.ReceivedMessage) DeadLetter {
 	t := onlooker.take(original(queue.Peeked(m)), time.Now())
 	a := t.attempt
+	died := enqueued(t.delivery, time.Now())
 	text := func(property string) string { s, _ := m.ApplicationProperties[property].(string); return s }
-	d := DeadLetter{
-		RequestID: a.RequestID, Reason: text("DeadLetterReason"), Description: text("DeadLetterErrorDescription"),
-		DeadLetteredAt: enqueued(t.delivery, time.Now()), RequestedAt: a.RequestedAt.UTC(), Hops: a.Hop, Attempts: a.Deletes, Polls: a.Polls,
-		Resubmits: resubmits(m), Ticket: t.request.Ticket, MessageID: m.MessageID, SequenceNumber: *m.SequenceNumber, Attempt: text(attemptProperty), Body: m.Body,
+	state := text(attemptProperty)
+	if last, ok := lastAttempt(text(endProperty)); ok {
+		a, state, died = last, text(endProperty), last.End.At.UTC()
 	}
-	if at, err := time.Parse(time.RFC3339Nano, text(queue.DeadLetteredAtProperty)); err == nil {
-		d.DeadLetteredAt = at.UTC()
+	d := DeadLetter{
+		RequestID: t.attempt.RequestID, Reason: text("DeadLetterReason"), Description: text("DeadLetterErrorDescription"),
+		DeadLetteredAt: died, RequestedAt: a.RequestedAt.UTC(), Hops: a.Hop, Attempts: a.Deletes, Polls: a.Polls,
+		Resubmits: resubmits(m), Ticket: t.request.Ticket, MessageID: m.MessageID, SequenceNumber: *m.SequenceNumber, Attempt: state, Body: m.Body,
 	}
 	if remote := remoteSpan(t.trace); remote.IsValid() {
 		d.TraceID = remote.TraceID().String()
@@ -72,6 +93,13 @@ func NewDeadLetter(m *azservicebus.ReceivedMessage) DeadLetter {
 		d.ConnectionID = t.request.Connection.String()
 	}
 	return d
+}
+
+// lastAttempt reads an Attempt that is only shown.
+func lastAttempt(text string) (Attempt, bool) {
+	var a Attempt
+	err := json.Unmarshal([]byte(text), &a)
+	return a, err == nil && a.End != nil && a.RequestID != "" && min(a.Hop, a.Deletes, a.Polls) >= 0
 }
 
 // resubmits is what a message says, which somebody else may have written.

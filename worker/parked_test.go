@@ -9,7 +9,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/google/go-cmp/cmp"
-	"go.opentelemetry.io/otel/trace/noop"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"hsmsweep/queue"
 	"hsmsweep/worker"
@@ -21,7 +21,7 @@ func (s *system) operator() *worker.Operator {
 	q, err := queue.Open(func() (*azservicebus.Client, error) { return s.dial(s.amqp.Dial), nil }, "connection-deletes", "connection-events", s.log)
 	s.must(err)
 	s.t.Cleanup(func() { _ = q.Close(context.Background()) })
-	return worker.NewOperator(q, "connection-deletes", noop.NewTracerProvider())
+	return worker.NewOperator(q, "connection-deletes", sdktrace.NewTracerProvider(sdktrace.WithSyncer(s.spans)))
 }
 
 // find looks for the one message of a request.

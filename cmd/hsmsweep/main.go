@@ -24,15 +24,16 @@ const (
 )
 
 type commands struct {
-	Run      runCmd      `cmd:"" help:"The worker: consumes the request queue until SIGTERM or SIGINT, then drains."`
-	Demo     demoCmd     `cmd:"" help:"Everything in one process: emulated Azure, the worker, and a sample of every kind of request."`
-	Submit   submitCmd   `cmd:"" help:"Puts delete requests on the queue."`
-	Parked   parkedCmd   `cmd:"" help:"Lists the requests that wait in the queue. Takes nothing away."`
-	Cancel   cancelCmd   `cmd:"" help:"Cancels requests that wait in the queue, or has them due now."`
-	Events   eventsCmd   `cmd:"" help:"Follows the events that tell how requests ended. Takes nothing away."`
-	Emulator emulatorCmd `cmd:"" help:"Emulated Service Bus, ARM and identity endpoint on fixed ports, for development and tests."`
-	Schema   schemaCmd   `cmd:"" help:"Prints the JSON Schema of requests or of events."`
-	Version  versionCmd  `cmd:"" help:"Prints version, commit and Go version."`
+	Run        runCmd        `cmd:"" help:"The worker: consumes the request queue until SIGTERM or SIGINT, then drains."`
+	Demo       demoCmd       `cmd:"" help:"Everything in one process: emulated Azure, the worker, and a sample of every kind of request."`
+	Submit     submitCmd     `cmd:"" help:"Puts delete requests on the queue."`
+	Parked     parkedCmd     `cmd:"" help:"Lists the requests that wait in the queue. Takes nothing away."`
+	Cancel     cancelCmd     `cmd:"" help:"Cancels requests that wait in the queue, or has them due now."`
+	Deadletter deadletterCmd `cmd:"" name:"deadletter" help:"Lists, shows, resubmits and drops dead letters: requests that failed."`
+	Events     eventsCmd     `cmd:"" help:"Follows the events that tell how requests ended. Takes nothing away."`
+	Emulator   emulatorCmd   `cmd:"" help:"Emulated Service Bus, ARM and identity endpoint on fixed ports, for development and tests."`
+	Schema     schemaCmd     `cmd:"" help:"Prints the JSON Schema of requests or of events."`
+	Version    versionCmd    `cmd:"" help:"Prints version, commit and Go version."`
 }
 
 func main() {
@@ -59,7 +60,7 @@ func run(ctx context.Context, args []string, std streams) int {
 		kong.DefaultEnvars("HSMSWEEP"),
 		kong.Writers(std.out, std.err),
 		kong.Exit(func(code int) { exited = code }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.Vars{"queue": defaultQueue, "events": defaultEvents, "subscription": defaultSubscription},
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(std),

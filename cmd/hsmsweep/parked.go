@@ -23,7 +23,7 @@ import (
 
 type parkedCmd struct {
 	connection
-	Pool  string        `help:"Only requests about this pool." placeholder:"NAME|ID"`
+	poolFilter
 	Why   list          `help:"Only requests that wait for this reason. Repeatable." placeholder:"REASON"`
 	Older time.Duration `help:"Only requests that were sent longer ago than this."`
 	JSON  bool          `help:"One JSON object a request."`
@@ -82,15 +82,29 @@ func (c *parkedCmd) checkFilters() error {
 			faults = append(faults, fmt.Errorf("--why is %q, expected one of %s", word, strings.Join(reasons(), ", ")))
 		}
 	}
-	if strings.Contains(c.Pool, "/") {
-		if _, err := deletion.ParsePoolID(c.Pool); err != nil {
-			faults = append(faults, fmt.Errorf("--pool: %w", err))
-		}
-	}
 	if c.Older < 0 {
 		faults = append(faults, fmt.Errorf("--older is %s, expected no less than 0s", c.Older))
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, c.checkPool())...)
+}
+
+// A poolFilter keeps what is about one pool.
+type poolFilter struct {
+	Pool string `help:"Only requests about this pool." placeholder:"NAME|ID"`
+}
+
+func (f poolFilter) checkPool() error {
+	if !strings.Contains(f.Pool, "/") {
+		return nil
+	}
+	if _, err := deletion.ParsePoolID(f.Pool); err != nil {
+		return fmt.Errorf("--pool: %w", err)
+	}
+	return nil
+}
+
+func (f poolFilter) passes(id deletion.PoolID) bool {
+	return f.Pool == "" || strings.EqualFold(f.Pool, id.Name) || deletion.SameID(f.Pool, id.String())
 }
 
 // operator makes an operator of the request queue, and what ends its connection.
@@ -182,7 +196,7 @@ func screen(out io.Writer) (width, height int, ok bool) {
 func (c *parkedCmd) filter(page []worker.Waiting) []worker.Waiting {
 	return slices.DeleteFunc(page, func(w worker.Waiting) bool {
 		return !w.Parked ||
-			c.Pool != "" && !strings.EqualFold(c.Pool, w.Pool.Name) && !deletion.SameID(c.Pool, w.Pool.String()) ||
+			!c.passes(w.Pool) ||
 			len(c.Why) > 0 && !slices.Contains(c.Why, string(w.Why)) ||
 			c.Older > 0 && time.Since(w.RequestedAt) <= c.Older
 	})

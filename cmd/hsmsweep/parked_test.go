@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"hsmsweep/deletion"
+	"hsmsweep/internal/emulator"
 	"hsmsweep/internal/emulator/arm"
 	"hsmsweep/internal/emulator/servicebus/broker"
 	"hsmsweep/worker"
@@ -212,24 +213,25 @@ func peakMemory(t *testing.T, pid int) int {
 	return kilobytes << 10
 }
 
-// fill schedules requests for tomorrow.
-func (a *azure) fill(t *testing.T, n int) {
+// sender is a client of the queue that ends with the test.
+func (a *azure) sender(t *testing.T) *azservicebus.Sender {
 	t.Helper()
-	var connectionString string
-	for _, v := range a.env {
-		if value, ok := strings.CutPrefix(v, "HSMSWEEP_CONNECTION_STRING="); ok {
-			connectionString = value
-		}
-	}
-	client, err := azservicebus.NewClientFromConnectionString(connectionString, nil)
+	client, err := azservicebus.NewClientFromConnectionString(emulator.ConnectionString(a.addr), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeClient(t.Context(), client)
+	t.Cleanup(func() { closeClient(context.Background(), client) })
 	sender, err := client.NewSender(defaultQueue, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return sender
+}
+
+// fill schedules requests for tomorrow.
+func (a *azure) fill(t *testing.T, n int) {
+	t.Helper()
+	sender := a.sender(t)
 	tomorrow := time.Now().Add(24 * time.Hour)
 	for sent := 0; sent < n; {
 		batch, err := sender.NewMessageBatch(context.Background(), nil)

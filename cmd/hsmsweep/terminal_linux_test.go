@@ -73,3 +73,33 @@ func openTerminal(t *testing.T) (screen, terminal *os.File) {
 	t.Cleanup(func() { _ = terminal.Close() })
 	return screen, terminal
 }
+
+// TestDropOnTerminal asks before it drops. Whatever is not yes is no.
+func TestDropOnTerminal(t *testing.T) {
+	t.Parallel()
+	a := startAzure(t, 2, arm.Script{})
+	a.deaden(t, 2)
+	queue, err := a.Broker.Entity(defaultQueue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, answer := range []string{"", "n", "drop", "y"} {
+		screen, terminal := openTerminal(t)
+		p := exec.CommandContext(t.Context(), "hsmsweep", "deadletter", "drop")
+		p.Env = append([]string{noRaceNap}, a.env...)
+		p.Stdin, p.Stdout, p.Stderr = terminal, terminal, terminal
+		if _, err := io.WriteString(screen, answer+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		err := p.Run()
+		_ = terminal.Close()
+		seen, _ := io.ReadAll(screen) // ends in an error once nobody has the terminal open
+		left := 2
+		if answer == "y" {
+			left = 0
+		}
+		if !strings.Contains(string(seen), "Drop 2 dead letters (2 OutOfScope)? [y/N]") || (err == nil) != (left == 0) || queue.Counts().DeadLetter != left {
+			t.Errorf("%q: %v, %d dead letters, and on the screen\n%s", answer, err, queue.Counts().DeadLetter, seen)
+		}
+	}
+}
