@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -34,6 +35,16 @@ var eventTypes = map[Reason]string{
 	EndTimedOut:         typeFailed,
 	EndInvalid:          typeFailed,
 	EndOutOfScope:       typeFailed,
+}
+
+// Outcomes are all words for how a request ends.
+func Outcomes() []string {
+	var words []string
+	for outcome := range eventTypes {
+		words = append(words, string(outcome))
+	}
+	slices.Sort(words)
+	return words
 }
 
 // EventData is the data of an event. What does not apply is left out.

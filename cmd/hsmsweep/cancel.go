@@ -27,7 +27,11 @@ has begun the operation, while the request is being handled, and when it has end
 request id, each is cancelled and has an event of its own. Exit code 1 if anything was not cancelled; should
 an event not be published, it is printed on stdout.
 
---expedite ends waits for notBefore, conflict, denied, unavailable, restart, publish and panic, not those that ARM asked for.`
+--expedite ends waits for notBefore, conflict, denied, unavailable, restart, publish and panic, not those that ARM asked for.
+
+Examples:
+  hsmsweep cancel CHG0012345
+  hsmsweep cancel --expedite CHG0012345 CHG0012346`
 }
 
 // Run is the command.

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
@@ -18,20 +20,27 @@ import (
 
 type eventsCmd struct {
 	connection
+	Outcome list          `help:"Only events with this outcome. Repeatable." placeholder:"OUTCOME"`
+	Ticket  string        `help:"Only events of the ticket with this id." placeholder:"ID"`
 	JSON    bool          `help:"One event a line, as it was published."`
-	Count   int           `help:"End after so many events; 0 follows until interrupted."`
+	Count   int           `help:"End after so many events that are shown; 0 follows until interrupted."`
 	Timeout time.Duration `help:"End with exit code 1 when --count events have not come within this time; 0 waits." default:"0s"`
 }
 
 // Help is shown below the flags.
 func (eventsCmd) Help() string {
 	return `Reads by peeking, beginning with the oldest event that is still there: nothing is locked or taken away, so
-any number of people can follow and other readers of the subscription miss nothing.`
+any number of people can follow and other readers of the subscription miss nothing. Outcomes are
+` + strings.Join(worker.Outcomes(), ", ") + `.
+
+Examples:
+  hsmsweep events --outcome rejected,failed,timedOut
+  hsmsweep events --ticket CHG0012345 --count 1 --timeout 1h --json`
 }
 
 // Run is the command.
 func (c *eventsCmd) Run(ctx context.Context, std streams) error {
-	if err := config(c.check(), c.checkEnd()); err != nil {
+	if err := config(c.check(), c.checkEnd(), c.checkFilters()); err != nil {
 		return err
 	}
 	client, err := c.dial(defaultCredential(cloud.AzurePublic))
@@ -68,6 +77,16 @@ func (c *eventsCmd) checkEnd() error {
 	return nil
 }
 
+func (c *eventsCmd) checkFilters() error {
+	var faults []error
+	for _, word := range c.Outcome {
+		if !slices.Contains(worker.Outcomes(), word) {
+			faults = append(faults, fmt.Errorf("--outcome is %q, expected one of %s", word, strings.Join(worker.Outcomes(), ", ")))
+		}
+	}
+	return errors.Join(faults...)
+}
+
 // peekPause is how often an empty subscription is looked at again; a look is a request to $management.
 const peekPause = time.Second
 
@@ -78,8 +97,12 @@ func (c *eventsCmd) follow(ctx context.Context, receiver *azservicebus.Receiver,
 			return err
 		}
 		for _, m := range messages {
-			if err := c.print(out, m.Body); err != nil {
+			shown, err := c.print(out, m.Body)
+			switch {
+			case err != nil:
 				return err
+			case !shown:
+				continue
 			}
 			if seen++; seen == c.Count {
 				return nil
@@ -104,24 +127,28 @@ func (c *eventsCmd) interrupted(ctx context.Context) error {
 	return nil
 }
 
-func (c *eventsCmd) print(out io.Writer, body []byte) error {
-	if c.JSON {
-		var line bytes.Buffer
-		if err := json.Compact(&line, body); err != nil {
-			return fmt.Errorf("a message of the events entity is no JSON: %w", err)
-		}
-		line.WriteByte('\n')
-		_, err := line.WriteTo(out)
-		return err
-	}
+// print shows an event, if it is one of those that were asked for.
+func (c *eventsCmd) print(out io.Writer, body []byte) (shown bool, err error) {
 	var event struct {
 		Time time.Time        `json:"time"`
 		Data worker.EventData `json:"data"`
 	}
-	if err := json.Unmarshal(body, &event); err != nil {
-		return fmt.Errorf("a message of the events entity is no event of hsmsweep: %w", err)
+	if err := json.Unmarshal(body, &event); err != nil && !c.JSON {
+		return false, fmt.Errorf("a message of the events entity is no event of hsmsweep: %w", err)
 	}
 	d := event.Data
+	if len(c.Outcome) > 0 && !slices.Contains(c.Outcome, string(d.Outcome)) || c.Ticket != "" && (d.Ticket == nil || d.Ticket.ID != c.Ticket) {
+		return false, nil
+	}
+	if c.JSON {
+		var line bytes.Buffer
+		if err := json.Compact(&line, body); err != nil {
+			return false, fmt.Errorf("a message of the events entity is no JSON: %w", err)
+		}
+		line.WriteByte('\n')
+		_, err := line.WriteTo(out)
+		return true, err
+	}
 	detail := ""
 	switch {
 	case d.Error != nil:
@@ -131,6 +158,7 @@ func (c *eventsCmd) print(out io.Writer, body []byte) error {
 	case d.Expected != "":
 		detail = "  expected " + d.Expected + ", found " + d.Found
 	}
-	_, err := fmt.Fprintf(out, "%s  %-16s %s  %s%s\n", event.Time.Format(time.RFC3339), d.Outcome, d.RequestID, cmp.Or(d.ConnectionID, "-"), detail)
-	return err
+	line := fmt.Sprintf("%s  %-16s %s  %s%s", event.Time.Format(time.RFC3339), d.Outcome, d.RequestID, cmp.Or(d.ConnectionID, "-"), detail)
+	_, err = fmt.Fprintln(out, printable(line))
+	return true, err
 }

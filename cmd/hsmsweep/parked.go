@@ -36,7 +36,12 @@ func (parkedCmd) Help() string {
 handled, is not. Reasons are ` + strings.Join(reasons(), ", ") + `.
 
 A connection is shown as POOL/NAME; DUE is until the next step, AGE since the request was sent. A terminal that is too
-narrow cuts connections, then lines; --json has everything.`
+narrow cuts connections, then lines; --json has everything.
+
+Examples:
+  hsmsweep parked --pool hsm1 --why conflict,denied --older 2h
+  hsmsweep parked --json | jq -r .requestId
+  hsmsweep parked --watch`
 }
 
 func reasons() []string {
