@@ -81,8 +81,8 @@ func made[I any](instrument I, _ error) I { return instrument }
 // labels are attributes of a measurement: names and values in turn. An empty value is left out.
 func labels(pairs ...string) metric.MeasurementOption {
 	var set labelSet
-	for i, text := range pairs {
-		set[i] = text
+	if copy(set[:], pairs) < len(pairs) {
+		panic("a labelSet holds fewer labels") // of this file; no test would pass
 	}
 	return madeLabels.of(set)
 }

@@ -114,7 +114,7 @@ func (c *deadletterListCmd) Run(ctx context.Context, std streams) error {
 }
 
 func (c *deadletterListCmd) newView(out io.Writer, width int) *listing[worker.DeadLetter] {
-	return newListing(listing[worker.DeadLetter]{out: out, json: c.JSON, width: width, row: deadRow,
+	return newListing(listing[worker.DeadLetter]{out: out, json: c.JSON, width: width, row: deadRow, long: true,
 		head:  []string{"REQUEST", "CONNECTION", "REASON", "DEAD", "SENT", "AGAIN", "TICKET", "DESCRIPTION"},
 		count: counted("No such dead letter.", "1 dead letter.", "%d dead letters.")})
 }

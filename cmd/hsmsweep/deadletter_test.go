@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/google/go-cmp/cmp"
 
 	"hsmsweep/internal/emulator/arm"
 	"hsmsweep/worker"
@@ -120,5 +121,37 @@ func TestDeadLettersOfManyMinds(t *testing.T) {
 	}
 	if !strings.HasPrefix(string(shown.BodyBase64), "{\"connectionId\":\"\x1b") || shown.Reason != "InvalidRequest" || shown.Attempt.End == nil || shown.Attempt.RequestID != shown.RequestID {
 		t.Errorf("show --json printed %+v", shown)
+	}
+}
+
+// TestDeadLetterTable has a terminal of 80 and of 120 columns.
+func TestDeadLetterTable(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	letters := []worker.DeadLetter{
+		{RequestID: "CHG0012345-1", ConnectionID: connectionID(7), Reason: "ScopeLocked", Description: "The scope '" + connectionID(7) + "' cannot perform delete operation",
+			DeadLetteredAt: now.Add(-90 * time.Minute), RequestedAt: now.Add(-50 * time.Hour), Resubmits: 2},
+		{RequestID: "r2", Selector: samplePool, Reason: "", DeadLetteredAt: now.Add(time.Hour), RequestedAt: now.Add(time.Hour)},
+	}
+	for width, want := range map[int]string{
+		80: `REQUEST       CONNECTION  REASON       DEAD  SENT  AGAIN  TICKET  DESCRIPTION
+CHG0012345-1  …e-mhsm/c7  ScopeLocked  90m   2d    2      -       The scope '/s…
+r2            …mple-mhsm  -            now   now   0      -       -
+2 dead letters.
+`,
+		120: `REQUEST       CONNECTION               REASON       DEAD  SENT  AGAIN  TICKET  DESCRIPTION
+CHG0012345-1  sample-mhsm/c7           ScopeLocked  90m   2d    2      -       The scope '/subscriptions/00000000-0000-…
+r2            managedHSMs/sample-mhsm  -            now   now   0      -       -
+2 dead letters.
+`} {
+		var out strings.Builder
+		view := new(deadletterListCmd).newView(&out, width)
+		if err := view.print(letters); err != nil {
+			t.Fatal(err)
+		}
+		view.close()
+		if diff := cmp.Diff(want, out.String()); diff != "" {
+			t.Errorf("width %d (-want +got):\n%s", width, diff)
+		}
 	}
 }

@@ -22,6 +22,7 @@ type listing[T any] struct {
 	json  bool
 	width int // of the terminal, which the table is made for: a line that wraps would be hard to read; 0: there is none
 	head  []string
+	long  bool // the last column may be, and is cut first
 	row   func(T, time.Time) []string
 	count func(n int) string // the last line
 	table table
@@ -86,6 +87,8 @@ const (
 	connectionColumn = 1
 	// narrowest is what is always left of a connection.
 	narrowest = 10
+	// enoughOfLast is as much of a long column as is worth shortening connections for.
+	enoughOfLast = 24
 )
 
 // fit shortens connections, from the left, as far as is needed and possible for rows to be no wider than the terminal. Request ids
@@ -100,6 +103,9 @@ func (l *listing[T]) fit(rows [][]string) {
 		for i, cell := range row {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
+	}
+	if last := len(widths) - 1; l.long {
+		widths[last] = min(widths[last], enoughOfLast)
 	}
 	total := 2 * (len(widths) - 1)
 	for _, w := range widths {
