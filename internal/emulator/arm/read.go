@@ -116,7 +116,7 @@ func (s *Simulator) listPools(q request) *reply {
 	}
 	var ids []string
 	for id := range s.pools {
-		if strings.HasPrefix(id, scope) {
+		if strings.HasPrefix(id, scope) && !s.pools[id].denies(actionPool) {
 			ids = append(ids, id)
 		}
 	}

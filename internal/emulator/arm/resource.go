@@ -19,7 +19,9 @@ type Pool struct {
 	PublicNetworkAccess string            `json:"publicNetworkAccess,omitzero"`
 	Tags                map[string]string `json:"tags,omitzero"`
 	// Conflicts makes deletes answer 409 ConflictError while another operation runs in the pool.
-	Conflicts   bool         `json:"conflicts,omitzero"`
+	Conflicts bool `json:"conflicts,omitzero"`
+	// Denied are actions, as roles name them, that the caller has no right to; its permissions on the pool tell so too.
+	Denied      []string     `json:"denied,omitzero"`
 	Connections []Connection `json:"connections,omitzero"`
 }
 
@@ -102,6 +104,9 @@ func (p Pool) validate() error {
 	}
 	if strings.ContainsAny(p.Location, "/?#% ") {
 		return fmt.Errorf("pool %s: location %q: want a region's short name such as westeurope", p.ID, p.Location)
+	}
+	if err := p.validateRights(); err != nil {
+		return err
 	}
 	names := map[string]bool{}
 	for _, c := range p.Connections {

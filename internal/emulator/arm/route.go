@@ -25,6 +25,7 @@ const (
 	poolItself
 	poolConnections
 	connectionItself
+	poolPermissions
 	operationResult
 )
 
@@ -49,6 +50,7 @@ var patterns = []struct {
 	{poolItself, strings.Split(poolPath, "/")},
 	{poolConnections, strings.Split(poolPath+"/privateEndpointConnections", "/")},
 	{connectionItself, strings.Split(poolPath+"/privateEndpointConnections/{connection}", "/")},
+	{poolPermissions, strings.Split(poolPath+"/providers/Microsoft.Authorization/permissions", "/")},
 	{operationResult, strings.Split("/subscriptions/{subscription}/providers/Microsoft.KeyVault/locations/{location}/managedHsmOperationResults/{operation}", "/")},
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 const goodSeed = `{"pools":[
-  {"id":"` + poolID + `","location":"westeurope","publicNetworkAccess":"Disabled","tags":{"a":"b"},"conflicts":true,"connections":[
+  {"id":"` + poolID + `","location":"westeurope","publicNetworkAccess":"Disabled","tags":{"a":"b"},"conflicts":true,"denied":["Microsoft.KeyVault/locations/managedHsmOperationResults/read"],"connections":[
     {"name":"c1","status":"Disconnected","privateEndpointId":"` + endpointID + `","script":{"deletes":[
       {"status":429,"retryAfter":"2"},
       {"status":403,"body":""},
@@ -57,6 +57,7 @@ func TestSeedErrors(t *testing.T) {
 		{"pool twice", `{"pools":[{"id":"` + poolID + `"},{"id":"` + strings.ToLower(poolID) + `"}]}`, []string{strings.ToLower(poolID), "exists"}},
 		{"access", pool(`,"publicNetworkAccess":"Off"`), []string{poolID, "publicNetworkAccess", "Off"}},
 		{"location", pool(`,"location":"west europe"`), []string{poolID, "location", "west europe"}},
+		{"denied", pool(`,"denied":["*"]`), []string{poolID, "denied", "*"}},
 		{"connection name", pool(`,"connections":[{"name":"a/b"}]`), []string{poolID, "a/b", "name"}},
 		{"connection twice", pool(`,"connections":[{"name":"a"},{"name":"A"}]`), []string{poolID, `"A"`, "twice"}},
 		{"link state", pool(`,"connections":[{"name":"a","status":"Gone"}]`), []string{poolID, `"a"`, "status", "Gone"}},

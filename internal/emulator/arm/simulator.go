@@ -24,6 +24,9 @@ var apiVersions = []string{
 	"2025-05-01", "2026-02-01", "2026-03-01-preview", "2026-04-01-preview",
 }
 
+// permissionVersions are those of Microsoft.Authorization that list what a caller may do.
+var permissionVersions = []string{"2015-07-01", "2018-01-01-preview", "2022-04-01"}
+
 // Options are the choices for a Simulator; the zero value serves.
 type Options struct {
 	// Authorize checks a request's bearer token; nil accepts any token that is not empty.
@@ -140,6 +143,9 @@ func (s *Simulator) answer(q request) *reply {
 	if refused := s.check(q); refused != nil {
 		return refused
 	}
+	if refused := s.deny(q); refused != nil {
+		return refused
+	}
 	if q.Method == http.MethodDelete {
 		return s.deleteConnection(q)
 	}
@@ -150,6 +156,8 @@ func (s *Simulator) answer(q request) *reply {
 		return s.getPool(q)
 	case poolConnections:
 		return s.listConnections(q)
+	case poolPermissions:
+		return s.listPermissions(q)
 	case operationResult:
 		return s.pollStatus(q)
 	}
@@ -161,7 +169,10 @@ func (s *Simulator) answer(q request) *reply {
 
 // check makes the checks of ARM itself. The status of InvalidResourceType and MethodNotAllowed is unverified.
 func (s *Simulator) check(q request) *reply {
-	version := q.query.Get("api-version")
+	version, versions := q.query.Get("api-version"), apiVersions
+	if q.target.kind == poolPermissions {
+		versions = permissionVersions
+	}
 	switch {
 	case q.target.kind == unknown:
 		return refuse(http.StatusNotFound, "InvalidResourceType", "The path '%s' names nothing that is simulated here.", q.URL.Path)
@@ -169,8 +180,8 @@ func (s *Simulator) check(q request) *reply {
 		return refuse(http.StatusBadRequest, "InvalidSubscriptionId", "The provided subscription identifier '%s' is malformed or invalid.", q.target.subscription)
 	case version == "":
 		return refuse(http.StatusBadRequest, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests.")
-	case !slices.Contains(apiVersions, strings.ToLower(version)):
-		return refuse(http.StatusBadRequest, "InvalidApiVersionParameter", "The api-version '%s' is invalid. The supported versions are '%s'.", version, strings.Join(apiVersions, ","))
+	case !slices.Contains(versions, strings.ToLower(version)):
+		return refuse(http.StatusBadRequest, "InvalidApiVersionParameter", "The api-version '%s' is invalid. The supported versions are '%s'.", version, strings.Join(versions, ","))
 	case q.Method != http.MethodGet && (q.Method != http.MethodDelete || q.target.kind != connectionItself):
 		return refuse(http.StatusMethodNotAllowed, "MethodNotAllowed", "The method %s is not supported for this resource.", q.Method)
 	case q.Method == http.MethodDelete && q.ContentLength != 0:
