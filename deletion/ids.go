@@ -84,9 +84,12 @@ func (c ConnectionID) Compare(other ConnectionID) int {
 	return strings.Compare(strings.ToLower(c.String()), strings.ToLower(other.String()))
 }
 
-// path is the connection's place in a URL. The names were checked, so escaping only concerns letters beyond ASCII.
-func (c ConnectionID) path() string {
-	segments := strings.Split(c.String(), "/")
+// path is the connection's place in a URL.
+func (c ConnectionID) path() string { return escaped(c.String()) }
+
+// escaped makes an id the path of a URL. The names were checked, so escaping only concerns letters beyond ASCII.
+func escaped(id string) string {
+	segments := strings.Split(id, "/")
 	for i := range segments {
 		segments[i] = url.PathEscape(segments[i])
 	}
