@@ -30,13 +30,19 @@ func newAzure(t *testing.T, n int, script arm.Script) *azure {
 	t.Helper()
 	entities := broker.DefaultConfig()
 	entities.Queues[0].LockDuration = 3 * time.Second // what a killed process had in hand comes back soon
-	e, err := emulator.New(emulator.Options{Entities: entities})
-	if err != nil {
-		t.Fatal(err)
-	}
 	pool := arm.Pool{ID: samplePool}
 	for i := range n {
 		pool.Connections = append(pool.Connections, arm.Connection{Name: fmt.Sprint("c", i), Script: script})
+	}
+	return newAzureOf(t, emulator.Options{Entities: entities}, pool)
+}
+
+// newAzureOf has one pool. Nothing is served yet.
+func newAzureOf(t *testing.T, options emulator.Options, pool arm.Pool) *azure {
+	t.Helper()
+	e, err := emulator.New(options)
+	if err != nil {
+		t.Fatal(err)
 	}
 	if err := e.ARM.AddPool(pool); err != nil {
 		t.Fatal(err)

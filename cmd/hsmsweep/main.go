@@ -33,6 +33,7 @@ type commands struct {
 	Events     eventsCmd     `cmd:"" help:"Follows the events that tell how requests ended. Takes nothing away."`
 	Emulator   emulatorCmd   `cmd:"" help:"Emulated Service Bus, ARM and identity endpoint on fixed ports, for development and tests."`
 	Schema     schemaCmd     `cmd:"" help:"Prints the JSON Schema of requests or of events."`
+	Check      checkCmd      `cmd:"" help:"Looks at everything that run needs, and says what would break."`
 	Completion completionCmd `cmd:"" help:"Prints a script that has a shell complete commands and flags."`
 	Version    versionCmd    `cmd:"" help:"Prints version, commit and Go version."`
 }

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 //	wrong FLAG PROGRAM [ARGS]  runs a program that must refuse its configuration: exit code 2, and nothing but one line on
 //	                           stderr, which names the flag and its variable
 //	emulator [ARGS]            starts hsmsweep emulator on free ports, and has a shell evaluate what it prints into the
-//	                           script's environment; it is stopped at the script's end
+//	                           script's environment, with Service Bus's address as BUS_ADDR; it is stopped at the script's end
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -84,4 +84,6 @@ func emulatorCommand(ts *testscript.TestScript, neg bool, args []string) {
 		name, value, _ := strings.Cut(v, "=")
 		ts.Setenv(name, value)
 	}
+	addr, _, _ := strings.Cut(strings.TrimPrefix(ts.Getenv("HSMSWEEP_CONNECTION_STRING"), "Endpoint=sb://"), ";")
+	ts.Setenv("BUS_ADDR", addr)
 }
