@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+
 	"hsmsweep/deletion"
 )
 
@@ -47,7 +49,10 @@ func (c *checkCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	if _, err := c.dial(func() (azcore.TokenCredential, error) { return credential, nil }); err != nil { // it reads the connection string
+		return err
+	}
+	asked, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	bus := busCheck{connection: c.connection, settings: settings, credential: credential}
 	arm, err := newARMCheck(settings, pools, credential)
@@ -56,9 +61,12 @@ func (c *checkCmd) Run(ctx context.Context, std streams) error {
 	}
 	var ofBus, ofARM []finding
 	var running sync.WaitGroup
-	running.Go(func() { ofBus = bus.run(ctx) })
-	running.Go(func() { ofARM = arm.run(ctx) })
+	running.Go(func() { ofBus = bus.run(asked) })
+	running.Go(func() { ofARM = arm.run(asked) })
 	running.Wait()
+	if ctx.Err() != nil {
+		return errors.New("interrupted") // what was found since tells of that alone
+	}
 	findings := slices.Concat(judgeFlags(settings), ofBus, ofARM)
 	return errors.Join(c.print(std.out, findings), verdict(findings))
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -78,7 +79,18 @@ func wantFindings(t *testing.T, got map[string]finding, want map[string]string) 
 func TestCheckFindsNothing(t *testing.T) {
 	t.Parallel()
 	a := checkAzure(t, nil)
-	wantFindings(t, a.check(t, 0), nil)
+	got := a.check(t, 0)
+	wantFindings(t, got, nil)
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range got {
+		group, _, _ := strings.Cut(name, ".")
+		if !strings.Contains(string(readme), "`"+name+"`") && !strings.Contains(string(readme), "`"+group+".…`") {
+			t.Errorf("README.md does not tell of %s", name)
+		}
+	}
 	for _, e := range a.ARM.Exchanges() {
 		if e.Method != http.MethodGet {
 			t.Errorf("ARM was sent %s %s", e.Method, e.URL)
@@ -102,10 +114,10 @@ func TestCheckNothingListens(t *testing.T) {
 		_ = l.Close()
 	}
 	wantFindings(t, a.check(t, 1), map[string]string{
-		"namespace.reach": "failure: connection refused",
-		"queue, events":   "unknown: the namespace was not reached",
-		"arm.token":       "failure: no token for",
-		"arm.rights":      "unknown: ARM was not reached",
+		"namespace.reach":    "failure: connection refused",
+		"namespace.entities": "unknown: the namespace was not reached",
+		"arm.token":          "failure: no token for",
+		"arm.rights":         "unknown: ARM was not reached",
 	})
 }
 
@@ -120,12 +132,12 @@ func TestCheckNobodyAnswers(t *testing.T) {
 	t.Cleanup(func() { _ = silent.Close() })
 	addr := silent.Addr().String()
 	wantFindings(t, a.check(t, 1, "HSMSWEEP_CONNECTION_STRING="+emulator.ConnectionString(addr), "HSMSWEEP_ARM_ENDPOINT=https://"+addr), map[string]string{
-		"queue.receive":   "failure: no answer about connection-deletes",
-		"queue, events":   "unknown: does not answer",
-		"queue.settings":  "unknown: the administration API (https) does not answer",
-		"events.settings": "unknown: not looked at either",
-		"arm.reach":       "failure: ARM's host",
-		"arm.rights":      "unknown: ARM was not reached",
+		"queue.receive":      "failure: no answer about connection-deletes",
+		"namespace.entities": "unknown: does not answer",
+		"queue.settings":     "unknown: the administration API (https) does not answer",
+		"events.settings":    "unknown: not looked at either",
+		"arm.reach":          "failure: ARM's host",
+		"arm.rights":         "unknown: ARM was not reached",
 	})
 }
 
@@ -143,7 +155,7 @@ func TestCheckCredentials(t *testing.T) {
 	t.Run("an old signature", func(t *testing.T) {
 		old := strings.Replace(emulator.ConnectionString(a.addr), "se=4102444800", "se=1700000000", 1)
 		wantFindings(t, a.check(t, 1, "HSMSWEEP_CONNECTION_STRING="+old), map[string]string{
-			"namespace.credential": "failure: good until 2023-11-14", "queue, events": "unknown: not reached"})
+			"namespace.credential": "failure: good until 2023-11-14", "namespace.entities": "unknown: not reached"})
 	})
 	t.Run("without the right to send events", func(t *testing.T) {
 		refused := checkAzure(t, func(op fault.Operation) fault.Fault {

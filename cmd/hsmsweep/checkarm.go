@@ -57,7 +57,8 @@ func (a *armCheck) door(ctx context.Context) (findings []finding, open bool) {
 		return findings, false
 	}
 	if err := a.client.Reach(ctx); err != nil { // it has a time-out of its own
-		return append(findings, failure("arm.reach", cutText(err), "see the name, the firewall and the proxy; the certificate of a proxy that looks inside is trusted by SSL_CERT_FILE")), false
+		return append(findings, failure("arm.reach", cutText(err),
+			"see the name, the firewall and the proxy; the certificate of a proxy that looks inside is trusted by SSL_CERT_FILE")), false
 	}
 	out, when, err := read(ctx, a.client.Greet)
 	greeting := judgeGreeting("arm.answer", asOutcome(out, err))
@@ -137,10 +138,12 @@ func judgePool(pool deletion.PoolID, out deletion.Outcome, needed bool) finding 
 	case deletion.Present:
 		return fine(check, "%s, public access %s", pool.Name, strings.ToLower(out.Pool.PublicAccess))
 	case deletion.Absent:
-		return failure(check, fmt.Sprintf("%s is not there: %s", pool.Name, told(out)), "name an ARM id of a pool as --pool; if it is right, the identity may be of another tenant")
+		return failure(check, fmt.Sprintf("%s is not there: %s", pool.Name, told(out)),
+			"name an ARM id of a pool as --pool; if it is right, the identity may be of another tenant")
 	case deletion.Denied:
 		if needed {
-			return failure(check, fmt.Sprintf("%s may not be read, as --protect-last-approved and --search-scope need: %s", pool.Name, told(out)), useRole)
+			return failure(check, fmt.Sprintf("%s may not be read, as --protect-last-approved and --search-scope need: %s", pool.Name, told(out)),
+				useRole)
 		}
 		return warning(check, fmt.Sprintf("%s may not be read; the worker does without: %s", pool.Name, told(out)), useRole)
 	}
@@ -153,7 +156,8 @@ func judgeConnections(pool deletion.PoolID, out deletion.Outcome) finding {
 	case deletion.Present:
 		return fine(check, "%s has %s", pool.Name, tally(out.Listed))
 	case deletion.Denied:
-		return failure(check, fmt.Sprintf("the connections of %s may not be read, which guards and every poll need: %s", pool.Name, told(out)), useRole)
+		return failure(check, fmt.Sprintf("the connections of %s may not be read, which guards and every poll need: %s", pool.Name, told(out)),
+			useRole)
 	}
 	return unread(check, "the connections of "+pool.Name, out)
 }
@@ -191,7 +195,8 @@ func judgeSearch(scope deletion.Scope, out deletion.Outcome) finding {
 	case out.Kind == deletion.Present:
 		return fine(check, "%s has %s", scope, tally(out.Listed))
 	case out.Kind == deletion.Denied || out.Kind == deletion.Rejected:
-		return failure(check, fmt.Sprintf("%s cannot be searched: %s", scope, told(out)), "see whether --search-scope is right; to search a subscription, assign the role in deploy/role.json on it")
+		return failure(check, fmt.Sprintf("%s cannot be searched: %s", scope, told(out)),
+			"see whether --search-scope is right; to search a subscription, assign the role in deploy/role.json on it")
 	}
 	return unread(check, scope.String(), out)
 }

@@ -29,7 +29,7 @@ type busCheck struct {
 func (b *busCheck) run(ctx context.Context) []finding {
 	findings := []finding{b.credentials(ctx), b.reach(ctx)}
 	if count(findings, isOK)+count(findings, isWarning) < len(findings) {
-		return append(findings, unclear("queue, events", "not looked at, because the namespace was not reached", ""))
+		return append(findings, unclear("namespace.entities", "not looked at, because the namespace was not reached", ""))
 	}
 	var rights, settings []finding
 	var running sync.WaitGroup
@@ -136,13 +136,14 @@ func (b *busCheck) links(ctx context.Context) (findings []finding) {
 		return []finding{failure("namespace.credential", err.Error(), "mend the connection string")}
 	}
 	defer closeClient(ctx, client)
-	for _, l := range b.wanted() {
+	wanted := b.wanted()
+	for i, l := range wanted {
 		asked, cancel := context.WithTimeout(ctx, stepTimeout)
 		err := l.open(asked, client)
 		cancel()
 		findings = append(findings, judgeLink(l, err))
-		if silent(err) {
-			return append(findings, unclear("queue, events", "the rest of the rights was not looked at, because Service Bus does not answer", ""))
+		if silent(err) && i+1 < len(wanted) {
+			return append(findings, unclear("namespace.entities", "the other links were not opened, because Service Bus does not answer", ""))
 		}
 	}
 	return findings
@@ -187,11 +188,13 @@ func (b *busCheck) subscription(ctx context.Context, client *admin.Client, kind 
 	const check = "subscription"
 	switch {
 	case kind == "queue" && b.Subscription != "":
-		return []finding{warning(check, b.Events+" is a queue, and the command events looks for a subscription of it", "give events an empty --subscription")}
+		return []finding{warning(check, b.Events+" is a queue, and the command events looks for a subscription of it",
+			"give events an empty --subscription")}
 	case kind == "queue":
 		return nil
 	case b.Subscription == "":
-		return []finding{warning(check, b.Events+" is a topic, and the command events looks for a queue", "name one of its subscriptions as --subscription")}
+		return []finding{warning(check, b.Events+" is a topic, and the command events looks for a queue",
+			"name one of its subscriptions as --subscription")}
 	}
 	found, _, err := read(ctx, func(ctx context.Context) (*entity, error) {
 		return readSubscription(ctx, client, b.Events, b.Subscription)

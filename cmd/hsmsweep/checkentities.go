@@ -127,7 +127,8 @@ func judgeSessions(check string, e entity) finding {
 	if !e.sessions {
 		return fine(check, "off")
 	}
-	return failure(check, "on: the worker knows no sessions, and Service Bus refuses it", fmt.Sprintf("make the %s anew without RequiresSession; it cannot be turned off", e.kind))
+	return failure(check, "on: the worker knows no sessions, and Service Bus refuses it",
+		fmt.Sprintf("make the %s anew without RequiresSession; it cannot be turned off", e.kind))
 }
 
 // A lock is renewed from its half on, which is a request that may have to connect first; that takes up to five seconds.
@@ -171,11 +172,12 @@ func judgeDuplicates(check string, e entity, least, good time.Duration) finding 
 	switch {
 	case !e.duplicates:
 		return failure(check, fmt.Sprintf("off: a step that is repeated after a crash leaves a second %s", what),
-			fmt.Sprintf("make the %s anew with RequiresDuplicateDetection; it cannot be turned on later", e.kind))
+			fmt.Sprintf("make the %s anew with RequiresDuplicateDetection (tier Standard or Premium); it cannot be turned on later", e.kind))
 	case e.window == 0:
 		return unreadable(check)
 	case e.window <= least:
-		return failure(check, fmt.Sprintf("on, %s: a repeat may come %s later, the lock and --shutdown-grace, and leaves a second %s", brief(e.window), brief(least), what),
+		return failure(check,
+			fmt.Sprintf("on, %s: a repeat may come %s later, the lock and --shutdown-grace, and leaves a second %s", brief(e.window), brief(least), what),
 			fmt.Sprintf("set the %s's %s to %s", e.kind, setting, iso(max(good, usualWindow))))
 	case e.window < good:
 		return warning(check, fmt.Sprintf("on, %s: a late repeat leaves a second %s", brief(e.window), what),
@@ -203,7 +205,8 @@ func judgeLife(ttl, giveUp time.Duration) finding {
 	case ttl == forever:
 		return fine(check, "forever")
 	case ttl < giveUp:
-		return warning(check, fmt.Sprintf("%s, less than --give-up-after %s: what nobody takes for so long ends as MessageExpired", brief(ttl), brief(giveUp)),
+		return warning(check,
+			fmt.Sprintf("%s, less than --give-up-after %s: what nobody takes for so long ends as MessageExpired", brief(ttl), brief(giveUp)),
 			fmt.Sprintf("set the queue's DefaultMessageTimeToLive to %s or more", iso(giveUp)))
 	}
 	return fine(check, "%s, no less than --give-up-after %s", brief(ttl), brief(giveUp))
@@ -237,8 +240,8 @@ func judgeForwarding(q entity) finding {
 	return fine(check, "off")
 }
 
-// judgePartitions: a batch goes to one partition, that of its first message, and duplicates are told within a partition; sequence
-// numbers, by which the program peeks, begin with the partition's number.
+// judgePartitions warns of partitions. Duplicates are told within one; the SDK gives a batch the id of its first message, and that the
+// service chooses the partition by it is unverified. Sequence numbers, by which the program peeks, begin with the partition's number.
 func judgePartitions(check string, e entity) finding {
 	if !e.partitioned {
 		return fine(check, "off")

@@ -14,11 +14,13 @@ const (
 func judgeFlags(s settings) []finding {
 	findings := []finding{fine("flags.concurrency", "%d", s.concurrency), fine("flags.shutdownGrace", "%s", brief(s.grace))}
 	if s.concurrency > mostSteps {
-		findings[0] = warning("flags.concurrency", fmt.Sprintf("%d: ARM takes 10 deletions and 25 reads a second of a subscription; the rest holds locks and waits", s.concurrency),
+		findings[0] = warning("flags.concurrency",
+			fmt.Sprintf("%d: ARM takes 10 deletions and 25 reads a second of a subscription; the rest holds locks and waits", s.concurrency),
 			fmt.Sprintf("set --concurrency to %d or less, and take more replicas", mostSteps))
 	}
 	if s.grace > usualTermination-closeTimeout {
-		findings[1] = warning("flags.shutdownGrace", fmt.Sprintf("%s: Container Apps and Kubernetes kill after %s unless they are told otherwise", brief(s.grace), brief(usualTermination)),
+		findings[1] = warning("flags.shutdownGrace",
+			fmt.Sprintf("%s: Container Apps and Kubernetes kill after %s unless they are told otherwise", brief(s.grace), brief(usualTermination)),
 			"see that the termination grace period is longer")
 	}
 	return findings
