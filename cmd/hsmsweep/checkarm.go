@@ -216,7 +216,7 @@ func told(out deletion.Outcome) string {
 		text = fmt.Sprintf("HTTP %d %s", out.HTTPStatus, out.Code)
 	}
 	if out.Message != "" {
-		text += ": " + shorten(out.Message, 300)
+		text += ": " + plain(shorten(out.Message, 300))
 	}
 	return strings.TrimSuffix(strings.TrimSpace(text), ".")
 }

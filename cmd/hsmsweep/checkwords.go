@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -127,4 +128,9 @@ func judgeClock(check, whose string, m moment) finding {
 }
 
 // cutText keeps an error that a service wrote short.
-func cutText(err error) string { return shorten(err.Error(), 300) }
+func cutText(err error) string { return plain(shorten(err.Error(), 300)) }
+
+// plain is how people call a time-out.
+func plain(text string) string {
+	return strings.ReplaceAll(text, context.DeadlineExceeded.Error(), "no answer in time")
+}
