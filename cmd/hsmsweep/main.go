@@ -31,9 +31,9 @@ type commands struct {
 	Cancel     cancelCmd     `cmd:"" help:"Cancels requests that wait in the queue, or has them due now."`
 	Deadletter deadletterCmd `cmd:"" name:"deadletter" help:"Lists, shows, resubmits and drops dead letters: requests that failed."`
 	Events     eventsCmd     `cmd:"" help:"Follows the events that tell how requests ended. Takes nothing away."`
+	Check      checkCmd      `cmd:"" help:"Looks at everything that run needs, and says what would break."`
 	Emulator   emulatorCmd   `cmd:"" help:"Emulated Service Bus, ARM and identity endpoint on fixed ports, for development and tests."`
 	Schema     schemaCmd     `cmd:"" help:"Prints the JSON Schema of requests or of events."`
-	Check      checkCmd      `cmd:"" help:"Looks at everything that run needs, and says what would break."`
 	Completion completionCmd `cmd:"" help:"Prints a script that has a shell complete commands and flags."`
 	Version    versionCmd    `cmd:"" help:"Prints version, commit and Go version."`
 }
