@@ -73,11 +73,11 @@ func (o *Operator) Find(ctx context.Context, requestIDs []string) ([]Waiting, er
 		for _, w := range page {
 			if slices.Contains(requestIDs, w.RequestID) {
 				found = append(found, w)
-				active[w.lineage()] = active[w.lineage()] || !w.Parked
+				active[w.Lineage()] = active[w.Lineage()] || !w.Parked
 			}
 		}
 	}
-	return slices.DeleteFunc(found, func(w Waiting) bool { return w.Parked && active[w.lineage()] }), nil
+	return slices.DeleteFunc(found, func(w Waiting) bool { return w.Parked && active[w.Lineage()] }), nil
 }
 
 // Cancel takes a parked request out of the queue and publishes that it was cancelled. An operation that ARM has begun is only let go
@@ -88,7 +88,7 @@ func (o *Operator) Find(ctx context.Context, requestIDs []string) ([]Waiting, er
 //
 // The other way round a crash would leave a request that goes on to delete what was said to be spared.
 func (o *Operator) Cancel(ctx context.Context, w Waiting, stopWatching bool) error {
-	if err := w.cancellable(stopWatching); err != nil {
+	if err := w.Cancellable(stopWatching); err != nil {
 		return err
 	}
 	ctx, span := o.startSpan(ctx, "cancel", w)
@@ -148,7 +148,7 @@ func (o *Operator) whereabouts(ctx context.Context, w Waiting, cause error) (ove
 // take the first message meanwhile, the successor that it writes is dropped for this one, and the request is one again. For the
 // same reason this one must not be cancelled any more when 2 fails.
 func (o *Operator) Expedite(ctx context.Context, w Waiting) error {
-	if err := w.expeditable(); err != nil {
+	if err := w.Expeditable(); err != nil {
 		return err
 	}
 	ctx, span := o.startSpan(ctx, "expedite", w)
@@ -185,7 +185,8 @@ func (o *Operator) startSpan(ctx context.Context, what string, w Waiting) (conte
 
 var errHandled = fmt.Errorf("%w: it is being handled now; try again in a moment", ErrTooLate)
 
-func (w Waiting) cancellable(stopWatching bool) error {
+// Cancellable is nil where Cancel takes the request back, as far as its message tells, and ErrTooLate with words where it does not.
+func (w Waiting) Cancellable(stopWatching bool) error {
 	switch a := w.task.attempt; {
 	case !w.Parked:
 		return errHandled
@@ -201,8 +202,9 @@ func (w Waiting) cancellable(stopWatching bool) error {
 	return nil
 }
 
-// expeditable keeps what must not be hurried: ARM asked for the wait, or the request is kept apart from others.
-func (w Waiting) expeditable() error {
+// Expeditable is nil where Expedite hurries the request. It keeps what must not be: ARM asked for the wait, or the request is kept apart
+// from others.
+func (w Waiting) Expeditable() error {
 	switch {
 	case !w.Parked:
 		return errHandled
@@ -233,7 +235,8 @@ func (w Waiting) continues(earlier Waiting) bool {
 	if !earlier.seen {
 		return earlier.MessageID != "" && w.MessageID == earlier.MessageID
 	}
-	return w.lineage() == earlier.lineage()
+	return w.Lineage() == earlier.Lineage()
 }
 
-func (w Waiting) lineage() string { return w.task.attempt.Lineage }
+// Lineage is what the messages of one request have in common. The id of its event is the lineage with /end.
+func (w Waiting) Lineage() string { return w.task.attempt.Lineage }

@@ -64,6 +64,7 @@ type DeadLetter struct {
 	SequenceNumber int64            `json:"sequenceNumber"` // in the dead-letter queue
 
 	Pool    deletion.PoolID `json:"-"` // zero where no pool is named
+	Lineage string          `json:"-"` // see Waiting
 	Attempt string          `json:"-"` // the state that it carried, as JSON; empty: none
 	Body    []byte          `json:"-"` // as it came
 }
@@ -81,7 +82,7 @@ func NewDeadLetter(m *azservicebus.ReceivedMessage) DeadLetter {
 	d := DeadLetter{
 		RequestID: t.attempt.RequestID, Reason: text("DeadLetterReason"), Description: text("DeadLetterErrorDescription"),
 		DeadLetteredAt: died, RequestedAt: a.RequestedAt.UTC(), Hops: a.Hop, Attempts: a.Deletes, Polls: a.Polls,
-		Resubmits: resubmits(m), Ticket: t.request.Ticket, MessageID: m.MessageID, SequenceNumber: *m.SequenceNumber, Attempt: state, Body: m.Body,
+		Resubmits: resubmits(m), Ticket: t.request.Ticket, MessageID: m.MessageID, SequenceNumber: *m.SequenceNumber, Lineage: a.Lineage, Attempt: state, Body: m.Body,
 	}
 	if remote := remoteSpan(t.trace); remote.IsValid() {
 		d.TraceID = remote.TraceID().String()

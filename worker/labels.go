@@ -14,6 +14,9 @@ import (
 // ends are the words for the four kinds of ends, by the event that tells of them.
 var ends = map[string]string{typeCompleted: "completed", typeSkipped: "skipped", typeExpanded: "expanded", typeFailed: "failed"}
 
+// Kind is the kind of end that an outcome is: completed, skipped, expanded or failed; empty where it is none.
+func (r Reason) Kind() string { return ends[eventTypes[r]] }
+
 // labelledCodes are the error codes that are labels: this program's own, and those of ARM that somebody acts upon. ARM has others
 // without number, and a forged state any text at all.
 var labelledCodes = setOf(

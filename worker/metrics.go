@@ -164,7 +164,7 @@ func (m *metrics) stepped(ctx context.Context, t task, v Verdict, did exchange, 
 }
 
 func (m *metrics) reached(ctx context.Context, t task, v Verdict) {
-	kind := ends[eventTypes[v.End.Outcome]]
+	kind := v.End.Outcome.Kind()
 	m.ended.Add(ctx, 1, labels("end", kind, "outcome", string(v.End.Outcome), "code", codeLabel(v.End.Code)))
 	m.duration.Record(ctx, max(0, t.now().Sub(v.Next.RequestedAt).Seconds()), labels("end", kind))
 	m.hops.Record(ctx, int64(v.Next.Hop)+1, labels("end", kind))

@@ -32,11 +32,13 @@ type Waiting struct {
 	Polls          int              `json:"polls"`
 	Ticket         *deletion.Ticket `json:"ticket,omitempty"`
 	LastError      string           `json:"lastError,omitempty"`
+	TraceID        string           `json:"traceId,omitempty"`
 	MessageID      string           `json:"messageId,omitempty"`
 	SequenceNumber int64            `json:"sequenceNumber"`
 
 	Pool   deletion.PoolID `json:"-"` // zero where no pool is named
 	Parked bool            `json:"-"` // scheduled; else it is active: to be received, or in somebody's hands
+	Since  time.Time       `json:"-"` // when it became active; zero while it is parked
 
 	task task
 	seen bool // by a worker, which left an Attempt
@@ -56,6 +58,12 @@ func NewWaiting(m *azservicebus.ReceivedMessage) Waiting {
 	}
 	if m.ScheduledEnqueueTime != nil {
 		w.DueAt = m.ScheduledEnqueueTime.UTC()
+	}
+	if !w.Parked && m.EnqueuedTime != nil {
+		w.Since = m.EnqueuedTime.UTC()
+	}
+	if remote := remoteSpan(t.trace); remote.IsValid() {
+		w.TraceID = remote.TraceID().String()
 	}
 	if w.Parked {
 		t.deliveries = 0 // the SDK counts the one that would be next
