@@ -48,12 +48,7 @@ func (c *eventsCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer closeClient(ctx, client)
-	var receiver *azservicebus.Receiver
-	if c.Subscription == "" {
-		receiver, err = client.NewReceiverForQueue(c.Events, nil)
-	} else {
-		receiver, err = client.NewReceiverForSubscription(c.Events, c.Subscription, nil)
-	}
+	receiver, err := c.openEvents(client)
 	if err != nil {
 		return err
 	}
@@ -63,6 +58,14 @@ func (c *eventsCmd) Run(ctx context.Context, std streams) error {
 		defer cancel()
 	}
 	return c.follow(ctx, receiver, std.out)
+}
+
+// openEvents opens the entity for events, to read from.
+func (c *connection) openEvents(client *azservicebus.Client) (*azservicebus.Receiver, error) {
+	if c.Subscription == "" {
+		return client.NewReceiverForQueue(c.Events, nil)
+	}
+	return client.NewReceiverForSubscription(c.Events, c.Subscription, nil)
 }
 
 func (c *eventsCmd) checkEnd() error {

@@ -32,6 +32,7 @@ type commands struct {
 	Deadletter deadletterCmd `cmd:"" name:"deadletter" help:"Lists, shows, resubmits and drops dead letters: requests that failed."`
 	Events     eventsCmd     `cmd:"" help:"Follows the events that tell how requests ended. Takes nothing away."`
 	Check      checkCmd      `cmd:"" help:"Looks at everything that run needs, and says what would break."`
+	Dashboard  dashboardCmd  `cmd:"" help:"A web page that shows the way of requests as it happens. Takes nothing away."`
 	Emulator   emulatorCmd   `cmd:"" help:"Emulated Service Bus, ARM and identity endpoint on fixed ports, for development and tests."`
 	Schema     schemaCmd     `cmd:"" help:"Prints the JSON Schema of requests or of events."`
 	Completion completionCmd `cmd:"" help:"Prints a script that has a shell complete commands and flags."`

@@ -1,0 +1,211 @@
+package dashboard
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"hsmsweep/worker"
+)
+
+const (
+	// shortestPause is between two rounds.
+	shortestPause = time.Second
+	// pauseFactor keeps reading to a tenth of the time: a round that takes a second is followed by nine of rest.
+	pauseFactor = 9
+	// idleAfter is how long nobody may have looked until nothing is read any more.
+	idleAfter = 45 * time.Second
+	// closeTimeout bounds the goodbye to Service Bus, whose peer may be gone already.
+	closeTimeout = 3 * time.Second
+)
+
+// A watch reads Service Bus, round by round while somebody looks, and makes a picture of each.
+type watch struct {
+	operator  *worker.Operator
+	ends      *ends
+	timelines *timelines
+	hurry     chan struct{} // takes one: the next round begins without a pause
+
+	mu      sync.Mutex
+	looked  time.Time
+	picture picture
+	changed chan struct{} // closed when there is a new picture
+}
+
+func newWatch(operator *worker.Operator, e *ends) *watch {
+	return &watch{operator: operator, ends: e, timelines: newTimelines(), hurry: make(chan struct{}, 1), changed: make(chan struct{}),
+		picture: picture{Number: time.Now().UnixMilli()}} // after a restart no page takes an old number for a new one
+}
+
+// run reads until ctx ends.
+func (w *watch) run(ctx context.Context) {
+	defer w.ends.close(ctx)
+	for ctx.Err() == nil {
+		var pause <-chan time.Time // for ever
+		if w.watched() {
+			began := time.Now()
+			pause = time.After(w.rest(w.round(ctx), time.Since(began)))
+		}
+		select {
+		case <-ctx.Done():
+		case <-pause:
+		case <-w.hurry:
+		}
+	}
+}
+
+// rest is how long nothing is read after a round, unless it left events unread.
+func (w *watch) rest(more bool, took time.Duration) time.Duration {
+	if more {
+		return shortestPause
+	}
+	return max(shortestPause, pauseFactor*took)
+}
+
+// round reads everything once. The queue comes before the events: a request that ends meanwhile is in both, and not in neither. What
+// cannot be read stays as it was, and the picture says so.
+func (w *watch) round(ctx context.Context) (more bool) {
+	w.mu.Lock()
+	next := w.picture
+	w.mu.Unlock()
+	next.Number++
+	next.Head.Faults = nil
+	began := time.Now()
+	fault := func(what string, err error) {
+		if err != nil {
+			next.Head.Faults = append(next.Head.Faults, what+": "+err.Error())
+		}
+	}
+	fault("the queue", w.readQueue(ctx, &next))
+	fault("the dead letters", w.readDead(ctx, &next))
+	more, err := w.readEnds(ctx, &next)
+	fault("the events", err)
+	if ctx.Err() != nil {
+		return false
+	}
+	if next.Head.Faults == nil {
+		next.Head.ReadAt, next.Head.Took = time.Now().UTC(), time.Since(began).Milliseconds()
+	}
+	next.Head.Pause = w.rest(more, time.Since(began)).Milliseconds()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.picture = next
+	close(w.changed)
+	w.changed = make(chan struct{})
+	return more
+}
+
+func (w *watch) readQueue(ctx context.Context, p *picture) error {
+	s := newSnapshot(time.Now(), w.timelines)
+	for page, err := range w.operator.Requests(ctx) {
+		if err != nil {
+			return err
+		}
+		for _, request := range page {
+			s.add(request)
+		}
+	}
+	rows := s.rows()
+	h := &p.Head
+	h.Active, h.Parked, h.Oldest, h.Whys, h.Ages, h.Dues = s.active, s.parked, s.oldest, whyCounts(s.whys), s.ages.bars(), s.dues.bars()
+	return p.waiting.set(rows, p.Number)
+}
+
+func (w *watch) readDead(ctx context.Context, p *picture) error {
+	var letters deadLetters
+	for page, err := range w.operator.DeadLetters(ctx) {
+		if err != nil {
+			return err
+		}
+		for _, d := range page {
+			letters.add(newDeadRow(d))
+		}
+	}
+	p.Head.Dead = letters.count
+	return p.dead.set(letters.rows(), p.Number)
+}
+
+func (w *watch) readEnds(ctx context.Context, p *picture) (more bool, err error) {
+	more, err = w.ends.read(ctx, w.timelines)
+	h := &p.Head
+	h.Since, h.Ends, h.Minutes, h.Strange, h.More = w.ends.since, w.ends.counts, w.ends.minutes.until(time.Now()), w.ends.strange, more
+	if setting := p.ended.set(w.ends.rows(), p.Number); setting != nil {
+		return more, setting
+	}
+	return more, err
+}
+
+func (w *watch) watched() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Since(w.looked) < idleAfter
+}
+
+// soon has the next round begin at once.
+func (w *watch) soon() {
+	select {
+	case w.hurry <- struct{}{}:
+	default: // it does already
+	}
+}
+
+// look gives a picture with another number than that of the one seen last; after a while, or at the end of ctx, that one again.
+func (w *watch) look(ctx context.Context, seen int64) picture {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	w.mu.Lock()
+	if time.Since(w.looked) >= idleAfter {
+		w.soon()
+	}
+	w.looked = time.Now()
+	w.mu.Unlock()
+	for {
+		w.mu.Lock()
+		p, changed := w.picture, w.changed
+		w.mu.Unlock()
+		if p.waiting.rows != nil && p.Number != seen || len(p.Head.Faults) > 0 && p.Number != seen {
+			return p
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return p
+		}
+	}
+}
+
+// lookTimeout is how long a page waits for the next picture.
+const lookTimeout = 20 * time.Second
+
+// request finds a waiting request as it is now. The sequence number tells it from others of its id, and from what it was at another hop.
+func (w *watch) request(ctx context.Context, id string, number int64) (worker.Waiting, error) {
+	found, err := w.operator.Find(ctx, []string{id})
+	if err != nil {
+		return worker.Waiting{}, err
+	}
+	for _, request := range found {
+		if request.SequenceNumber == number {
+			return request, nil
+		}
+	}
+	if len(found) > 0 {
+		return worker.Waiting{}, fmt.Errorf("%w: it has gone on since, and nothing was changed; look at it again", worker.ErrTooLate)
+	}
+	return worker.Waiting{}, fmt.Errorf("%w: it is not in the queue any more, and nothing was changed; see the events", worker.ErrTooLate)
+}
+
+// letter finds a dead letter as it is now.
+func (w *watch) letter(ctx context.Context, id string, number int64) (worker.DeadLetter, error) {
+	for page, err := range w.operator.DeadLetters(ctx) {
+		if err != nil {
+			return worker.DeadLetter{}, err
+		}
+		for _, d := range page {
+			if d.SequenceNumber == number && d.RequestID == id {
+				return d, nil
+			}
+		}
+	}
+	return worker.DeadLetter{}, fmt.Errorf("%w: it is not a dead letter any more, and nothing was changed", worker.ErrTooLate)
+}
