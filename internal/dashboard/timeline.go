@@ -126,8 +126,8 @@ func (t *timelines) steps(lineage string) []step {
 	w := known.Value.(*way)
 	steps := []step{{At: w.requestedAt, Kind: "sent", Text: "sent to the queue"}}
 	for i, s := range w.stops {
-		if missed := s.hop - w.hopBefore(i) - 1; missed > 0 {
-			steps = append(steps, step{Kind: "gap", Text: count(missed, "hop") + " not seen"})
+		if before := w.hopBefore(i); s.hop > before+1 {
+			steps = append(steps, step{Kind: "gap", Text: hops(before+1, s.hop-1) + " passed between two looks"})
 		}
 		steps = append(steps, s.step())
 	}
@@ -146,6 +146,13 @@ func (w *way) hopBefore(i int) int {
 		return -1
 	}
 	return w.stops[i-1].hop
+}
+
+func hops(from, to int) string {
+	if from == to {
+		return fmt.Sprintf("hop %d", from)
+	}
+	return fmt.Sprintf("hops %d to %d", from, to)
 }
 
 func (s stop) step() step {

@@ -84,10 +84,10 @@ function show(answer) {
   }
   if (state.waiting) showWaiting();
   const { ends } = state.head;
-  if (state.ended) tables.ended.set(state.ended, ends.completed + ends.skipped + ends.expanded + ends.failed);
+  if (state.ended) tables.ended.set(state.ended, ends.completed + ends.skipped + ends.expanded + ends.failed, state.head.since);
   if (state.dead) tables.dead.set(state.dead, state.head.dead);
   if (state.head.ages) {
-    drawFlow(state.head);
+    drawFlow(state);
     drawCharts(state.head);
   }
   details.actions = state.actions;
@@ -99,7 +99,7 @@ function show(answer) {
 function tick() {
   for (const list of Object.values(tables)) list.tick();
   details.tick();
-  if (state.head?.ages) drawFlow(state.head);
+  if (state.head?.ages) drawFlow(state);
   drawPulse();
 }
 

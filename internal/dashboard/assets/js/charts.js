@@ -1,7 +1,7 @@
 // The numbers at the top, and the small charts.
 
 import { $, h, setText, svg } from './dom.js';
-import { age, clock, count } from './format.js';
+import { age, count, countDown } from './format.js';
 
 const kinds = ['completed', 'skipped', 'expanded', 'failed'];
 
@@ -25,14 +25,15 @@ export function makeFlow(choose) {
   }
 }
 
-export function drawFlow(head) {
+export function drawFlow({ head, waiting, dead }) {
   const numbers = { due: head.active, parked: head.parked, dead: head.dead, ...head.ends };
-  const since = head.since ? `since ${clock(head.since)}` : ' ';
+  const next = waiting?.find((row) => row.parked);
   const notes = {
-    due: head.active > 0 && head.oldest ? `longest ${age(head.oldest)}` : ' ',
-    parked: ' ', dead: ' ',
-    completed: since, skipped: since, expanded: since, failed: since,
+    due: head.active > 0 && head.oldest ? `longest for ${age(head.oldest)}` : 'nothing is due',
+    parked: next ? `next in ${countDown(next.dueAt)}` : ' ',
+    dead: dead?.length ? `newest ${age(dead[0].deadLetteredAt)} ago` : ' ',
   };
+  for (const kind of kinds) notes[kind] = `${count(head.minutes.reduce((sum, m) => sum + m[kind], 0))} in the last hour`;
   for (const t of tiles) {
     setText(t.number, count(numbers[t.name]));
     setText(t.note, notes[t.name]);

@@ -1,10 +1,10 @@
 // A list is a table of rows that come and go, are filtered, and are walked through by keys.
 
 import { $, h, setAttribute, setText } from './dom.js';
-import { count } from './format.js';
+import { clock, count } from './format.js';
 
 export class List {
-  // columns: {name, label, text(row), title(row), kind(row), ticks}
+  // columns: {name, label, text(row), also(row), title(row), kind(row), ticks}; also stands after the text, and is less
   constructor(id, { title, columns, key, chips, chipOf, empty, open }) {
     Object.assign(this, { id, columns, key, chips, chipOf, empty, open, rows: [], lines: new Map(), words: '', chip: '', current: null, total: 0 });
     this.count = h('span', { class: 'count' });
@@ -20,10 +20,9 @@ export class List {
     this.body.addEventListener('focusin', (e) => this.makeCurrent(e.target.closest('tr')));
   }
 
-  set(rows, total, loaded = true) {
-    this.rows = rows;
-    this.total = total;
-    this.loaded = loaded;
+  // set shows rows, which are some of all there are; since says from when on these are counted.
+  set(rows, total, since) {
+    Object.assign(this, { rows, total, since, loaded: true });
     for (const row of rows) row.haystack ??= Object.values(row).filter((v) => typeof v === 'string').join('\n').toLowerCase();
     this.draw();
   }
@@ -69,7 +68,8 @@ export class List {
   }
 
   drawAround(shown) {
-    setText(this.count, !this.loaded ? '' : shown === this.total ? count(shown) : `${count(shown)} of ${count(this.total)}`);
+    const since = this.since ? ` since ${clock(this.since)}` : '';
+    setText(this.count, !this.loaded ? '' : (shown === this.total ? count(shown) : `${count(shown)} of ${count(this.total)}`) + since);
     this.nothing.hidden = shown > 0;
     setText(this.nothing, !this.loaded ? 'reading …' : this.rows.length > 0 ? 'Nothing here matches.' : this.empty);
     this.table.hidden = shown === 0;
@@ -103,7 +103,9 @@ export class List {
   }
 
   fill(cell, column, row) {
-    setText(cell, column.text(row) || '–');
+    const text = column.text(row) || '–';
+    if (column.also) cell.replaceChildren(text, h('span', {}, column.also(row)));
+    else setText(cell, text);
     setAttribute(cell, 'title', column.title?.(row));
     if (column.kind) setAttribute(cell, 'data-kind', column.kind(row));
   }

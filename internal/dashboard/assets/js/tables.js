@@ -4,7 +4,8 @@ import { List } from './lists.js';
 import { age, clock, countDown, roughly, now, shortID, took } from './format.js';
 
 const target = (row) => row.connectionId || row.selector || '';
-const connection = { name: 'connection', label: 'Connection', text: (row) => shortID(target(row)), title: target };
+// The connection's own name comes first, so that where there is no room its pool is cut.
+const connection = { name: 'connection', label: 'Connection', title: target, text: (row) => shortID(target(row)).split('/').at(-1), also: (row) => shortID(target(row)).split('/').slice(0, -1).join('/') };
 const request = { name: 'request', label: 'Request', text: (row) => row.requestId, title: (row) => row.requestId };
 
 export function makeTables(state, open) {
@@ -32,7 +33,7 @@ export function makeTables(state, open) {
     key: (row) => row.id,
     columns: [
       { name: 'time', label: 'When', text: (row) => clock(row.finishedAt), title: (row) => row.finishedAt },
-      { name: 'outcome', label: 'Outcome', text: (row) => outcome(row), title: (row) => row.detail || row.outcome, kind: (row) => row.kind },
+      { name: 'outcome', label: 'Outcome', text: (row) => row.outcome, also: code, title: (row) => row.detail || row.outcome, kind: (row) => row.kind },
       request, connection,
       { name: 'took', label: 'Took', text: (row) => took(row.requestedAt, row.finishedAt), title: () => 'from request to end' },
     ],
@@ -53,8 +54,7 @@ export function makeTables(state, open) {
   return { waiting, ended, dead };
 }
 
-// outcome has the error's code beside it, which says more of a failure than that it failed.
-function outcome(row) {
-  const code = row.kind === 'failed' ? (row.detail || '').split(':')[0] : '';
-  return code ? `${row.outcome} ${code}` : row.outcome;
+// code says more of a failure than that it failed.
+function code(row) {
+  return row.kind === 'failed' ? (row.detail || '').split(':')[0] : '';
 }
