@@ -25,8 +25,8 @@ type browser struct {
 	said []string
 }
 
-// openBrowser starts a browser that ends with the test.
-func openBrowser(t *testing.T) *browser {
+// startBrowser starts a browser that ends with the test.
+func startBrowser(t *testing.T) *browser {
 	t.Helper()
 	var path string
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {

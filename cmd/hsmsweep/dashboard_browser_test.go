@@ -115,7 +115,7 @@ func TestDashboardInBrowser(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute: a browser")
 	}
-	b := openBrowser(t)
+	b := startBrowser(t)
 	a := busyDay(t)
 	a.past(t)
 	a.worker(t)

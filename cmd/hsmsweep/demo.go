@@ -33,13 +33,16 @@ const demoTimeout = 30 * time.Second
 const shownTrace = "location"
 
 type demoCmd struct {
-	Requests string `help:"Your own requests, one JSON object a line, in place of the samples. Every connection they name exists." type:"path" placeholder:"FILE"`
+	Requests  string `help:"Your own requests, one JSON object a line, in place of the samples. Every connection they name exists." type:"path" placeholder:"FILE"`
+	Dashboard bool   `help:"Also serve the dashboard, and go on with it until interrupted."`
 }
 
 // Help is shown below the flags.
 func (demoCmd) Help() string {
 	return `Starts an emulated Service Bus, ARM and identity endpoint and a worker in this process, all on loopback, sends
-the samples and shows what becomes of each. Exit code 0 only if every one ended as it should.`
+the samples and shows what becomes of each. Exit code 0 only if every one ended as it should. With --dashboard
+the page's address is printed, and a browser opened where there is one; when the samples have ended, requests
+follow that wait, to be looked at, cancelled and expedited.`
 }
 
 // Run is the command.
@@ -51,15 +54,26 @@ func (c *demoCmd) Run(ctx context.Context, std streams) error {
 			return config(fmt.Errorf("--requests: %w", err))
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, demoTimeout, fmt.Errorf("not every request ended within %s", demoTimeout))
-	defer cancel()
 	d, err := startDemo(ctx, c.Requests != "")
 	if err != nil {
 		return err
 	}
 	defer d.close()
+	if !c.Dashboard {
+		return c.demonstrate(ctx, d, wanted, std.out)
+	}
+	watched, stop, err := d.serveDashboard(ctx, std)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.demonstrate(ctx, d, wanted, std.out), d.linger(watched, c.Requests == "", std.out), stop())
+}
 
-	show := newShow(std.out, wanted)
+// demonstrate shows the samples on their way and judges their ends.
+func (c *demoCmd) demonstrate(ctx context.Context, d *demo, wanted []sample, out io.Writer) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, demoTimeout, fmt.Errorf("not every request ended within %s", demoTimeout))
+	defer cancel()
+	show := newShow(out, wanted)
 	stop, err := d.work(ctx, slog.New(show))
 	if err != nil {
 		return err
@@ -68,7 +82,7 @@ func (c *demoCmd) Run(ctx context.Context, std streams) error {
 	stop()
 	show.close(ended)
 	if c.Requests == "" {
-		printWaterfall(std.out, shownTrace, d.spans.traceOf(shownTrace))
+		printWaterfall(out, shownTrace, d.spans.traceOf(shownTrace))
 	}
 	if err != nil {
 		return err
@@ -79,6 +93,7 @@ func (c *demoCmd) Run(ctx context.Context, std streams) error {
 // A demo is the emulated Azure and the clients to it.
 type demo struct {
 	azure    *emulator.Emulator
+	addr     string // of Service Bus
 	settings settings
 	dial     queue.Dial
 	client   *azservicebus.Client // that submits and reads events
@@ -88,7 +103,10 @@ type demo struct {
 
 // startDemo serves Azure on free ports of the loopback interface.
 func startDemo(ctx context.Context, everythingExists bool) (*demo, error) {
-	azure, err := emulator.New(emulator.Options{Entities: broker.DefaultConfig(), ARM: arm.Options{AutoCreate: everythingExists}})
+	entities := broker.DefaultConfig()
+	// The demo takes its events away; the dashboard reads a subscription of its own.
+	entities.Topics[0].Subscriptions = append(entities.Topics[0].Subscriptions, broker.SubscriptionConfig{Name: dashboardSubscription})
+	azure, err := emulator.New(emulator.Options{Entities: entities, ARM: arm.Options{AutoCreate: everythingExists}})
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +119,7 @@ func startDemo(ctx context.Context, everythingExists bool) (*demo, error) {
 		addrs = append(addrs, l)
 	}
 	azure.Serve(addrs[0], addrs[1], addrs[2])
-	d := &demo{azure: azure}
+	d := &demo{azure: azure, addr: addrs[0].Addr().String()}
 
 	// The managed identity is found as it is in a container app: by its environment.
 	os.Setenv("IDENTITY_ENDPOINT", emulator.IdentityURL(addrs[2].Addr().String()))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"hsmsweep/internal/emulator/arm"
@@ -132,7 +133,7 @@ func seedSamples(sim *arm.Simulator) error {
 		if id == sweptPool {
 			pool.PublicNetworkAccess = "Disabled"
 		}
-		for _, s := range samples {
+		for _, s := range slices.Concat(samples, lingering) {
 			if s.pool == id {
 				s.found.Name = s.connection()
 				if s.found.Status == "" {

@@ -20,7 +20,7 @@ import (
 var words = map[worker.Reason]string{
 	worker.WaitOperation:   "ARM works on it",
 	worker.WaitThrottle:    "ARM asked for a pause",
-	worker.WaitConflict:    "pool busy with another change",
+	worker.WaitConflict:    "pool busy with a change",
 	worker.WaitDenied:      "denied, perhaps not for long",
 	worker.WaitUnavailable: "ARM gave no answer",
 	worker.WaitRestart:     "operation forgotten, asks again",

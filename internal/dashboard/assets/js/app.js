@@ -110,7 +110,7 @@ function drawPulse() {
     setText($('pulse-text'), text);
   };
   const faults = head?.faults ?? [];
-  const old = head?.readAt ? `read ${roughly(now() - Date.parse(head.readAt))} ago` : 'nothing was read yet';
+  const old = head?.readAt ? `read ${ago(now() - Date.parse(head.readAt))}` : 'nothing was read yet';
   const strange = head?.strange ? ` · ${count(head.strange)} messages there are no events` : '';
   if (lostSince) pulse('lost', `no connection since ${clock(lostSince)} · ${old}`);
   else if (!head) pulse('wait', 'reading …');
@@ -121,6 +121,8 @@ function drawPulse() {
   setText($('fault'), lostSince ? 'The dashboard’s server does not answer. What is shown is old; this page tries again by itself.'
     : faults.length ? `${faults.join(' — ')}. What is shown is as it was; it is read again by itself.` : '');
 }
+
+const ago = (ms) => (ms < 2000 ? 'just now' : `${roughly(ms)} ago`);
 
 const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 

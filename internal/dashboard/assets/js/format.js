@@ -22,7 +22,8 @@ export function roughly(ms) {
 export function countDown(time) {
   const ms = Date.parse(time) - now();
   if (!(ms > 0)) return 'now';
-  if (ms >= 2 * day) return `${count(Math.floor(ms / day))} d`;
+  if (ms >= 10 * day) return `${count(Math.floor(ms / day))} d`;
+  if (ms >= day) return `${Math.floor(ms / day)} d ${Math.floor((ms / hour) % 24)} h`;
   const two = (n) => String(Math.floor(n)).padStart(2, '0');
   const minutes = `${ms >= hour ? two((ms / minute) % 60) : Math.floor(ms / minute)}:${two((ms / second) % 60)}`;
   return ms >= hour ? `${Math.floor(ms / hour)}:${minutes}` : minutes;
@@ -49,6 +50,9 @@ export function clock(time) {
 }
 
 const counts = new Intl.NumberFormat('en-US');
+
+// minuteOf is a time of day without seconds.
+export const minuteOf = (time) => (isToday(Date.parse(time)) ? shortTime.format(Date.parse(time)) : clock(time));
 
 export const count = (n) => counts.format(n);
 

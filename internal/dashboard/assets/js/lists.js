@@ -1,7 +1,7 @@
 // A list is a table of rows that come and go, are filtered, and are walked through by keys.
 
 import { $, h, setAttribute, setText } from './dom.js';
-import { clock, count } from './format.js';
+import { count, minuteOf } from './format.js';
 
 export class List {
   // columns: {name, label, text(row), also(row), title(row), kind(row), ticks}; also stands after the text, and is less
@@ -68,7 +68,7 @@ export class List {
   }
 
   drawAround(shown) {
-    const since = this.since ? ` since ${clock(this.since)}` : '';
+    const since = this.since ? ` since ${minuteOf(this.since)}` : '';
     setText(this.count, !this.loaded ? '' : (shown === this.total ? count(shown) : `${count(shown)} of ${count(this.total)}`) + since);
     this.nothing.hidden = shown > 0;
     setText(this.nothing, !this.loaded ? 'reading …' : this.rows.length > 0 ? 'Nothing here matches.' : this.empty);
@@ -77,7 +77,7 @@ export class List {
   }
 
   drawChips() {
-    const chips = this.chips();
+    const chips = this.chips().filter((c) => c.count > 0 || c.name === this.chip);
     const signature = JSON.stringify([chips, this.chip]);
     if (signature === this.drawnChips) return;
     this.drawnChips = signature;
