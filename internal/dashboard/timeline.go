@@ -35,7 +35,7 @@ type way struct {
 	requestID   string
 	requestedAt time.Time
 	stops       []stop
-	left        int // out, to keep within mostStops
+	cut         bool // in the middle, to keep within mostStops
 	end         *endRow
 }
 
@@ -80,7 +80,7 @@ func (w *way) see(s stop) {
 	w.stops = append(w.stops, s)
 	if len(w.stops) > mostStops {
 		w.stops = slices.Delete(w.stops, mostStops/2, mostStops/2+1)
-		w.left++
+		w.cut = true
 	}
 }
 
@@ -127,7 +127,11 @@ func (t *timelines) steps(lineage string) []step {
 	steps := []step{{At: w.requestedAt, Kind: "sent", Text: "sent to the queue"}}
 	for i, s := range w.stops {
 		if before := w.hopBefore(i); s.hop > before+1 {
-			steps = append(steps, step{Kind: "gap", Text: hops(before+1, s.hop-1) + " passed between two looks"})
+			why := " passed between two looks"
+			if w.cut && i == mostStops/2 {
+				why = " are not kept"
+			}
+			steps = append(steps, step{Kind: "gap", Text: hops(before+1, s.hop-1) + why})
 		}
 		steps = append(steps, s.step())
 	}
