@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -119,7 +122,7 @@ func TestDashboardInBrowser(t *testing.T) {
 	a := busyDay(t)
 	a.past(t)
 	a.worker(t)
-	_, url := a.dashboard(t, "--allow-actions")
+	page, url := a.dashboard(t, "--allow-actions")
 	b.size(t, 1280, 800, "light")
 	b.do(t, chromedp.Navigate(url))
 	b.eventually(t, "it loads, and says that nothing waits", `document.querySelector("#pulse.live") && document.querySelector("#waiting .nothing").innerText === "Nothing waits."`)
@@ -193,7 +196,52 @@ func TestDashboardInBrowser(t *testing.T) {
 		b.eventually(t, "375 px are enough for the panel", `document.documentElement.scrollWidth <= 375 && document.querySelector("#details").scrollWidth <= 375`)
 		b.shot(t, "narrow-details", false)
 	})
+	t.Run("texts of strangers", func(t *testing.T) {
+		const id = `<img src=x onerror=console.log(1)>`
+		a.wish(t, id, prod, "pe-vault-sync", "--not-before", "2999-01-01T00:00:00Z", "--reason", id)
+		b.eventually(t, "they are text", row("#waiting", id))
+		b.do(t, chromedp.Evaluate[chromedp.Void](row("#waiting", id)+".click()"))
+		b.eventually(t, "in the panel, too", fmt.Sprintf(`document.querySelector("#details h2").innerText === %q && !document.querySelector("main img, aside img")`, id))
+	})
 	b.wantQuiet(t)
+	t.Run("lost", func(t *testing.T) { // of which the console does tell
+		b.size(t, 1280, 800, "light")
+		b.press(t, kb.Escape)
+		page.terminate(t)
+		page.wantExit(t, 0, 10*time.Second)
+		b.eventually(t, "it says that nobody answers", `document.querySelector("#pulse.lost") && !document.querySelector("#fault").hidden`)
+		b.shot(t, "lost", false)
+	})
+}
+
+// TestDashboardLogin signs in: with the wrong token, the right one, and a link that has it.
+func TestDashboardLogin(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds: a browser")
+	}
+	b := startBrowser(t)
+	a := startAzure(t, 0, arm.Script{})
+	_, url := a.dashboard(t, "--token=open sesame")
+	b.size(t, 375, 812, "light")
+	b.do(t, chromedp.Navigate(url), chromedp.SendKeys(chromedp.CSS("#token"), "open"+kb.Enter))
+	b.eventually(t, "a wrong token is told", `document.querySelector("#wrong")?.hidden === false`)
+	b.shot(t, "login", false)
+	b.do(t, chromedp.SendKeys(chromedp.CSS("#token"), "open sesame"+kb.Enter))
+	b.eventually(t, "the right one leads in", `document.querySelector("#pulse.live")`)
+	b.do(t, chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+		_, err := chromedp.Call(ctx, network.ClearBrowserCookies, cdp.Empty{})
+		return err
+	}))
+	b.eventually(t, "without the cookie it is out again", `document.querySelector("#token")`)
+	b.do(t, chromedp.Navigate("about:blank"), chromedp.Navigate(url+"#token=open%20sesame"))
+	b.eventually(t, "a link with the token leads in, and does not show it", `document.querySelector("#pulse.live") && !location.href.includes("sesame")`)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, line := range b.said {
+		if !strings.Contains(line, "401") { // which is what there is to see without a token
+			t.Errorf("the console shows %s", line)
+		}
+	}
 }
 
 // filter types over what is in the filter. The slash that leads there is typed too: DevTools sends it apart from its key.

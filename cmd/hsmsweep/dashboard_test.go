@@ -123,7 +123,9 @@ func scheduled(t *testing.T, base string) string {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	var found struct{ Rows []struct{ SequenceNumber string } }
+	var found struct {
+		Rows []struct{ SequenceNumber string }
+	}
 	if err := json.NewDecoder(response.Body).Decode(&found); err != nil || len(found.Rows) != 1 {
 		t.Fatalf("found %+v (%v), want one", found, err)
 	}

@@ -8,7 +8,7 @@ import { Details } from './details.js';
 import { ask, possible } from './actions.js';
 import { listenToKeys } from './keys.js';
 
-const state = { number: 0, versions: { waiting: 0, ended: 0, dead: 0 }, head: null, actions: false, lostSince: 0 };
+const state = { number: 0, versions: { waiting: 0, ended: 0, dead: 0 }, head: null, actions: false, lostSince: '' };
 
 const tables = makeTables(state, open);
 const details = new Details({ act, closed: (list, had) => { list.select(null); if (had) list.focus(); } });
@@ -104,7 +104,8 @@ function tick() {
 }
 
 function drawPulse() {
-  const { head, lostSince } = state;
+  const { head, lostSince, broken } = state;
+  if (broken) return;
   const pulse = (kind, text) => {
     if ($('pulse').className !== `pulse ${kind}`) $('pulse').className = `pulse ${kind}`;
     setText($('pulse-text'), text);
@@ -132,21 +133,28 @@ function visible() {
   return new Promise((resolve) => { document.addEventListener('visibilitychange', resolve, { once: true }); });
 }
 
+// next gets the next picture; nothing where the server cannot be reached.
+async function next() {
+  try {
+    const query = new URLSearchParams({ number: state.number, ...state.versions });
+    const answer = await fetch(`/api/state?${query}`, { signal: AbortSignal.timeout(40000) });
+    if (answer.status === 401) location.reload();
+    return answer.ok ? await answer.json() : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 async function follow() {
   for (let wait = 200; ; await pause(wait)) {
     await visible();
-    try {
-      const query = new URLSearchParams({ number: state.number, ...state.versions });
-      const answer = await fetch(`/api/state?${query}`, { signal: AbortSignal.timeout(40000) });
-      if (answer.status === 401) return location.reload();
-      if (!answer.ok) throw new Error(answer.statusText);
-      const next = await answer.json();
-      state.lostSince = 0;
+    const answer = await next();
+    if (answer) {
+      state.lostSince = '';
       wait = 200;
-      show(next);
-    } catch (fault) {
-      if (!(fault instanceof TypeError || fault instanceof DOMException || fault instanceof Error)) throw fault;
-      state.lostSince ||= now();
+      show(answer);
+    } else {
+      state.lostSince ||= new Date(now()).toISOString();
       wait = Math.min(wait * 2, 5000);
       drawPulse();
     }
@@ -155,4 +163,8 @@ async function follow() {
 
 listenToKeys({ tables, details, open, act, filter: $('filter') });
 setInterval(tick, 1000);
-follow();
+follow().catch((fault) => {
+  state.broken = true;
+  Object.assign($('fault'), { textContent: `This page has a fault, and does not go on: ${fault.message}. Load it again.`, hidden: false });
+  throw fault;
+});

@@ -30,7 +30,7 @@ export function drawFlow({ head, waiting, dead }) {
   const next = waiting?.find((row) => row.parked);
   const notes = {
     due: head.active > 0 && head.oldest ? `longest for ${age(head.oldest)}` : 'nothing is due',
-    parked: next ? `next in ${countDown(next.dueAt)}` : ' ',
+    parked: next ? `next in ${countDown(next.dueAt)}`.replace('in now', 'now') : ' ',
     dead: dead?.length ? `newest ${age(dead[0].deadLetteredAt)} ago` : ' ',
   };
   for (const kind of kinds) notes[kind] = `${count(head.minutes.reduce((sum, m) => sum + m[kind], 0))} in the last hour`;

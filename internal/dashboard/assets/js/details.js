@@ -84,7 +84,7 @@ export class Details {
     if (this.list.id === 'dead') return h('p', { class: 'status', 'data-kind': 'failed' }, h('b', {}, row.reason), h('span', {}, row.description));
     if (this.list.id === 'ended') return h('p', { class: 'status', 'data-kind': row.kind }, h('b', {}, row.outcome), h('span', {}, row.detail || ''));
     const due = h('span', {});
-    if (row.parked) this.ticks(due, () => `next step in ${countDown(row.dueAt)}`);
+    if (row.parked) this.ticks(due, () => `next step ${until(row.dueAt)}`);
     return h('p', { class: 'status', 'data-kind': row.why }, h('b', {}, row.words), due);
   }
 
@@ -136,7 +136,7 @@ export class Details {
     if (this.steps.length === 0) return h('p', { class: 'nothing' }, 'Nothing was seen of it while this page was watched.');
     return h('ol', { class: 'timeline' }, ...this.steps.map((s) => {
       const last = this.list.id === 'waiting' && s === this.steps.at(-1) && s.dueAt;
-      const due = last ? this.ticks(h('span', { class: 'until' }), () => `until ${clock(s.dueAt)}, in ${countDown(s.dueAt)}`) : s.dueAt && h('span', { class: 'until' }, `until ${clock(s.dueAt)}`);
+      const due = last ? this.ticks(h('span', { class: 'until' }), () => `until ${clock(s.dueAt)}, ${until(s.dueAt)}`) : s.dueAt && h('span', { class: 'until' }, `until ${clock(s.dueAt)}`);
       return h('li', { class: s.kind }, h('time', { datetime: s.at, title: s.at }, s.kind === 'gap' ? '' : clock(s.at)), h('span', {}, s.text), due, s.note && h('span', { class: 'note' }, s.note));
     }));
   }
@@ -160,6 +160,12 @@ export class Details {
       event.target.textContent = 'copied';
     }
   }
+}
+
+// until is how long a time is away.
+function until(time) {
+  const left = countDown(time);
+  return left === 'now' ? left : `in ${left}`;
 }
 
 export const named = (row) => shortID(row.connectionId || row.selector) || 'what it names';

@@ -20,7 +20,7 @@ export function roughly(ms) {
 
 // countDown is what is left until a time, to the second while that means anything.
 export function countDown(time) {
-  const ms = Date.parse(time) - now();
+  const ms = Math.ceil((Date.parse(time) - now()) / second) * second;
   if (!(ms > 0)) return 'now';
   if (ms >= 10 * day) return `${count(Math.floor(ms / day))} d`;
   if (ms >= day) return `${Math.floor(ms / day)} d ${Math.floor((ms / hour) % 24)} h`;
@@ -50,6 +50,9 @@ export function clock(time) {
 }
 
 const counts = new Intl.NumberFormat('en-US');
+
+// dayOrClock is a time of day; of another day, the day.
+export const dayOrClock = (time) => (isToday(Date.parse(time)) ? clockTime : date).format(Date.parse(time));
 
 // minuteOf is a time of day without seconds.
 export const minuteOf = (time) => (isToday(Date.parse(time)) ? shortTime.format(Date.parse(time)) : clock(time));

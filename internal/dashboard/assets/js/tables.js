@@ -1,7 +1,7 @@
 // What the three lists show of a row.
 
 import { List } from './lists.js';
-import { age, clock, countDown, roughly, now, shortID, took } from './format.js';
+import { age, countDown, dayOrClock, roughly, now, shortID, took } from './format.js';
 
 const target = (row) => row.connectionId || row.selector || '';
 // The connection's own name comes first, so that where there is no room its pool is cut.
@@ -32,7 +32,7 @@ export function makeTables(state, open) {
     title: 'Ended', empty: 'No request has ended, as far as there are events.', open,
     key: (row) => row.id,
     columns: [
-      { name: 'time', label: 'When', text: (row) => clock(row.finishedAt), title: (row) => row.finishedAt },
+      { name: 'time', label: 'When', text: (row) => dayOrClock(row.finishedAt), title: (row) => row.finishedAt },
       { name: 'outcome', label: 'Outcome', text: (row) => row.outcome, also: code, title: (row) => row.detail || row.outcome, kind: (row) => row.kind },
       request, connection,
       { name: 'took', label: 'Took', text: (row) => took(row.requestedAt, row.finishedAt), title: () => 'from request to end' },
