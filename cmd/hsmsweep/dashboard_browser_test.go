@@ -214,6 +214,27 @@ func TestDashboardInBrowser(t *testing.T) {
 	})
 }
 
+// TestDashboardSearch looks for a request that is not among the most urgent.
+func TestDashboardSearch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds: a browser")
+	}
+	b := startBrowser(t)
+	a := startAzure(t, 0, arm.Script{})
+	a.fill(t, 1000)
+	_, url := a.dashboard(t)
+	b.size(t, 1280, 800, "light")
+	b.do(t, chromedp.Navigate(url))
+	b.eventually(t, "it shows some of all", `document.querySelector("#waiting .count").innerText === "300 of 1,000"`)
+	b.filter(t, "m999")
+	b.eventually(t, "the rest is offered", `document.querySelector("#waiting .more button")?.innerText.includes("all 1,000")`)
+	b.click(t, "#waiting .more button")
+	b.eventually(t, "it is found", row("#waiting", "m999")+`?.innerText.includes("scheduled by its sender")`)
+	b.do(t, chromedp.Evaluate[chromedp.Void](row("#waiting", "m999")+".click()"))
+	b.eventually(t, "nobody is offered what is not allowed", `document.querySelector("#details .timeline") && !document.querySelector("[data-act]") && document.querySelector("#action-keys").hidden`)
+	b.wantQuiet(t)
+}
+
 // TestDashboardLogin signs in: with the wrong token, the right one, and a link that has it.
 func TestDashboardLogin(t *testing.T) {
 	if testing.Short() {

@@ -22,6 +22,7 @@ export function roughly(ms) {
 export function countDown(time) {
   const ms = Math.ceil((Date.parse(time) - now()) / second) * second;
   if (!(ms > 0)) return 'now';
+  if (ms >= 1000 * day) return `${count(Math.floor(ms / (365 * day)))} y`;
   if (ms >= 10 * day) return `${count(Math.floor(ms / day))} d`;
   if (ms >= day) return `${Math.floor(ms / day)} d ${Math.floor((ms / hour) % 24)} h`;
   const two = (n) => String(Math.floor(n)).padStart(2, '0');
