@@ -19,6 +19,7 @@ import (
 	"hsmsweep/deletion"
 	"hsmsweep/internal/emulator"
 	"hsmsweep/internal/emulator/arm"
+	"hsmsweep/internal/emulator/servicebus/broker"
 	"hsmsweep/worker"
 )
 
@@ -203,9 +204,22 @@ func TestDashboardInBrowser(t *testing.T) {
 		b.do(t, chromedp.Evaluate[chromedp.Void](row("#waiting", id)+".click()"))
 		b.eventually(t, "in the panel, too", fmt.Sprintf(`document.querySelector("#details h2").innerText === %q && !document.querySelector("main img, aside img")`, id))
 	})
+	t.Run("outage", func(t *testing.T) {
+		b.size(t, 1280, 800, "light")
+		queue, err := a.Broker.Entity(defaultQueue)
+		if err != nil {
+			t.Fatal(err)
+		}
+		settings := queue.Describe().Config
+		settings.Status = broker.Disabled
+		if err := queue.Update(settings); err != nil {
+			t.Fatal(err)
+		}
+		b.eventually(t, "it says so, in Service Bus's words", `document.querySelector("#fault").innerText.includes("disabled")`)
+		b.shot(t, "outage", false)
+	})
 	b.wantQuiet(t)
 	t.Run("lost", func(t *testing.T) { // of which the console does tell
-		b.size(t, 1280, 800, "light")
 		b.press(t, kb.Escape)
 		page.terminate(t)
 		page.wantExit(t, 0, 10*time.Second)

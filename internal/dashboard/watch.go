@@ -3,6 +3,7 @@ package dashboard
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,7 +26,8 @@ type watch struct {
 	operator  *worker.Operator
 	ends      *ends
 	timelines *timelines
-	hurry     chan struct{} // takes one: the next round begins without a pause
+	round     func(context.Context) (more bool) // reads everything once
+	hurry     chan struct{}                     // takes one: the next round begins without a pause
 
 	mu      sync.Mutex
 	looked  time.Time
@@ -34,8 +36,10 @@ type watch struct {
 }
 
 func newWatch(operator *worker.Operator, e *ends) *watch {
-	return &watch{operator: operator, ends: e, timelines: newTimelines(), hurry: make(chan struct{}, 1), changed: make(chan struct{}),
+	w := &watch{operator: operator, ends: e, timelines: newTimelines(), hurry: make(chan struct{}, 1), changed: make(chan struct{}),
 		picture: picture{Number: time.Now().UnixMilli()}} // after a restart no page takes an old number for a new one
+	w.round = w.readAll
+	return w
 }
 
 // run reads until ctx ends.
@@ -63,18 +67,22 @@ func (w *watch) rest(more bool, took time.Duration) time.Duration {
 	return max(shortestPause, pauseFactor*took)
 }
 
-// round reads everything once. The queue comes before the events: a request that ends meanwhile is in both, and not in neither. What
-// cannot be read stays as it was, and the picture says so.
-func (w *watch) round(ctx context.Context) (more bool) {
+// readAll is a round. The queue comes before the events: a request that ends meanwhile is in both, and not in neither. What cannot be
+// read stays as it was, and the picture says so; the first time at once, since the rest may take as long to fail.
+func (w *watch) readAll(ctx context.Context) (more bool) {
 	w.mu.Lock()
 	next := w.picture
 	w.mu.Unlock()
 	next.Number++
+	whole := len(next.Head.Faults) == 0
 	next.Head.Faults = nil
 	began := time.Now()
 	fault := func(what string, err error) {
-		if err != nil {
-			next.Head.Faults = append(next.Head.Faults, what+": "+err.Error())
+		if err != nil && ctx.Err() == nil {
+			next.Head.Faults = append(slices.Clip(next.Head.Faults), what+": "+err.Error())
+			if whole {
+				w.show(&next)
+			}
 		}
 	}
 	fault("the queue", w.readQueue(ctx, &next))
@@ -88,12 +96,18 @@ func (w *watch) round(ctx context.Context) (more bool) {
 		next.Head.ReadAt, next.Head.Took = time.Now().UTC(), time.Since(began).Milliseconds()
 	}
 	next.Head.Pause = w.rest(more, time.Since(began)).Milliseconds()
+	w.show(&next)
+	return more
+}
+
+// show gives a picture to all who look. The next one has another number.
+func (w *watch) show(p *picture) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.picture = next
+	w.picture = *p
+	p.Number++
 	close(w.changed)
 	w.changed = make(chan struct{})
-	return more
 }
 
 func (w *watch) readQueue(ctx context.Context, p *picture) error {

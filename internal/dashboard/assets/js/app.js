@@ -28,6 +28,7 @@ async function act(action, list, row) {
   const done = await ask(action, row);
   if (document.contains(back)) back.focus();
   if (!done) return;
+  if (state.found?.length) search($('filter').value.trim()); // it is not among those that are read again
   const told = $('told');
   told.textContent = done;
   clearTimeout(told.timer);
@@ -35,6 +36,10 @@ async function act(action, list, row) {
 }
 
 $('filter').addEventListener('input', () => {
+  if (state.found?.length) {
+    state.found = [];
+    showWaiting();
+  }
   for (const list of Object.values(tables)) list.filter($('filter').value);
   offerSearch();
 });

@@ -3,6 +3,9 @@
 import { $, h, setAttribute, setText } from './dom.js';
 import { count, minuteOf } from './format.js';
 
+// times are the fields in which nobody looks for a word.
+const times = /At$|^since$/;
+
 export class List {
   // columns: {name, label, text(row), also(row), title(row), kind(row), ticks}; also stands after the text, and is less
   constructor(id, { title, columns, key, chips, chipOf, empty, open }) {
@@ -23,7 +26,13 @@ export class List {
   // set shows rows, which are some of all there are; since says from when on these are counted.
   set(rows, total, since) {
     Object.assign(this, { rows, total, since, loaded: true });
-    for (const row of rows) row.haystack ??= Object.values(row).filter((v) => typeof v === 'string').join('\n').toLowerCase();
+    // A request is one row on all its hops. Only while a step is taken both its messages may be there.
+    const keys = new Set();
+    for (const row of rows) {
+      row.key = keys.has(this.key(row)) ? `${this.key(row)} ${row.sequenceNumber}` : this.key(row);
+      keys.add(row.key);
+      row.haystack ??= Object.entries(row).filter(([name, value]) => typeof value === 'string' && !times.test(name)).map(([, value]) => value).join('\n').toLowerCase();
+    }
     this.draw();
   }
 
@@ -46,7 +55,7 @@ export class List {
     const shown = this.shown();
     const had = this.current && this.body.contains(document.activeElement);
     const place = this.current ? [...this.body.children].indexOf(this.current) : 0;
-    const keep = new Set(shown.map(this.key));
+    const keep = new Set(shown.map((row) => row.key));
     for (const [key, line] of this.lines) {
       if (!keep.has(key)) {
         line.remove();
@@ -62,8 +71,8 @@ export class List {
     }
     if (!this.current && this.body.children.length > 0) {
       this.makeCurrent(this.body.children[Math.max(0, Math.min(place, this.body.children.length - 1))]);
-      if (had) this.current.focus();
     }
+    if (had && this.current && !this.body.contains(document.activeElement)) this.current.focus({ preventScroll: true }); // it was moved
     this.drawAround(shown.length);
   }
 
@@ -89,11 +98,10 @@ export class List {
   }
 
   line(row) {
-    const key = this.key(row);
-    let line = this.lines.get(key);
+    let line = this.lines.get(row.key);
     if (!line) {
       line = h('tr', { role: 'row', tabindex: '-1' }, ...this.columns.map((c) => h('td', { class: c.name, role: 'gridcell', 'data-label': c.label })));
-      this.lines.set(key, line);
+      this.lines.set(row.key, line);
     }
     if (line.row !== row) {
       line.row = row;
@@ -133,7 +141,7 @@ export class List {
   }
 
   select(row) {
-    for (const line of this.lines.values()) setAttribute(line, 'aria-selected', row && this.key(line.row) === this.key(row) ? 'true' : undefined);
+    for (const line of this.lines.values()) setAttribute(line, 'aria-selected', row && line.row.key === row.key ? 'true' : undefined);
   }
 
   // move goes some rows on, and stays within the list.

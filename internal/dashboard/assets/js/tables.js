@@ -11,7 +11,7 @@ const request = { name: 'request', label: 'Request', text: (row) => row.requestI
 export function makeTables(state, open) {
   const waiting = new List('waiting', {
     title: 'Waiting', empty: 'Nothing waits.', open,
-    key: (row) => row.sequenceNumber,
+    key: (row) => row.lineage,
     columns: [
       request, connection,
       { name: 'why', label: 'Why', text: (row) => row.words, title: (row) => row.lastError || row.words, kind: (row) => row.why },
