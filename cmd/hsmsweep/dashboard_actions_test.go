@@ -135,7 +135,7 @@ func TestDashboardBeforeServiceBus(t *testing.T) {
 	}
 	defer response.Body.Close()
 	var state struct{ Head struct{ Faults []string } }
-	if err := json.NewDecoder(response.Body).Decode(&state); err != nil || !strings.Contains(strings.Join(state.Head.Faults, " "), "the queue: ") {
+	if err := json.NewDecoder(response.Body).Decode(&state); err != nil || !strings.Contains(strings.Join(state.Head.Faults, " "), "The queue: ") {
 		t.Errorf("it says %q (%v), want what is wrong with the queue", state.Head.Faults, err)
 	}
 	p.terminate(t)

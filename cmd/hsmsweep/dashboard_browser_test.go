@@ -187,6 +187,11 @@ func TestDashboardInBrowser(t *testing.T) {
 	t.Run("looks", func(t *testing.T) {
 		b.size(t, 1280, 800, "dark")
 		b.shot(t, "wide-dark", false)
+		b.size(t, 1920, 1080, "dark")
+		b.shot(t, "widest-dark", false)
+		b.size(t, 768, 1024, "light")
+		b.eventually(t, "768 px are enough", `document.documentElement.scrollWidth <= 768`)
+		b.shot(t, "tablet-light", false)
 		for _, scheme := range []string{"light", "dark"} {
 			b.size(t, 375, 812, scheme)
 			b.eventually(t, "375 px are enough", `document.documentElement.scrollWidth <= 375`)

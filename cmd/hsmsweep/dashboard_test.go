@@ -246,7 +246,7 @@ func TestDashboardOutage(t *testing.T) {
 	if err := queue.Update(settings); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it tells", func() bool { return strings.Contains(strings.Join(look(), " "), "the queue: ") })
+	eventually(t, "it tells", func() bool { return strings.Contains(strings.Join(look(), " "), "The queue: ") })
 	if err := queue.Update(working); err != nil {
 		t.Fatal(err)
 	}

@@ -2,10 +2,13 @@ package dashboard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/Azure/go-amqp"
 
 	"hsmsweep/worker"
 )
@@ -79,16 +82,16 @@ func (w *watch) readAll(ctx context.Context) (more bool) {
 	began := time.Now()
 	fault := func(what string, err error) {
 		if err != nil && ctx.Err() == nil {
-			next.Head.Faults = append(slices.Clip(next.Head.Faults), what+": "+err.Error())
+			next.Head.Faults = append(slices.Clip(next.Head.Faults), what+": "+plainly(err))
 			if whole {
 				w.show(&next)
 			}
 		}
 	}
-	fault("the queue", w.readQueue(ctx, &next))
-	fault("the dead letters", w.readDead(ctx, &next))
+	fault("The queue", w.readQueue(ctx, &next))
+	fault("The dead letters", w.readDead(ctx, &next))
 	more, err := w.readEnds(ctx, &next)
-	fault("the events", err)
+	fault("The events", err)
 	if ctx.Err() != nil {
 		return false
 	}
@@ -98,6 +101,14 @@ func (w *watch) readAll(ctx context.Context) (more bool) {
 	next.Head.Pause = w.rest(more, time.Since(began)).Milliseconds()
 	w.show(&next)
 	return more
+}
+
+// plainly is an error in Service Bus's own words, where it has some.
+func plainly(err error) string {
+	if told, ok := errors.AsType[*amqp.Error](err); ok && told.Description != "" {
+		return told.Description + " (" + string(told.Condition) + ")"
+	}
+	return err.Error()
 }
 
 // show gives a picture to all who look. The next one has another number.

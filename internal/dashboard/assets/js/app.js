@@ -125,7 +125,7 @@ function drawPulse() {
   else pulse('live', (head.pause > 3000 ? `${old}, every ${roughly(head.pause)}` : old) + strange);
   $('fault').hidden = !faults.length && !lostSince;
   setText($('fault'), lostSince ? 'The dashboard’s server does not answer. What is shown is old; this page tries again by itself.'
-    : faults.length ? `${faults.join(' — ')}. What is shown is as it was; it is read again by itself.` : '');
+    : faults.length ? `${faults.join(' · ')} · What is shown is as it was; it is read again by itself.` : '');
 }
 
 const ago = (ms) => (ms < 2000 ? 'just now' : `${roughly(ms)} ago`);

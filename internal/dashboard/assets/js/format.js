@@ -44,10 +44,12 @@ const date = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short' }
 
 const isToday = (t) => new Date(t).toDateString() === new Date(now()).toDateString();
 
-// clock is a time of day; of another day, the day and the time.
+// clock is a time of day; of another day, the day and the time; of another year, that too.
 export function clock(time) {
   const t = Date.parse(time);
-  return isToday(t) ? clockTime.format(t) : `${date.format(t)}, ${shortTime.format(t)}`;
+  if (isToday(t)) return clockTime.format(t);
+  const year = new Date(t).getFullYear();
+  return `${date.format(t)}${year === new Date(now()).getFullYear() ? '' : ` ${year}`}, ${shortTime.format(t)}`;
 }
 
 const counts = new Intl.NumberFormat('en-US');
