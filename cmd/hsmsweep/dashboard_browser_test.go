@@ -176,6 +176,12 @@ func TestDashboardInBrowser(t *testing.T) {
 		b.filter(t, kb.Backspace)
 		b.eventually(t, "all rows are back", `document.querySelectorAll("#dead tbody tr").length === 1`)
 	})
+	t.Run("dead letter", func(t *testing.T) {
+		b.do(t, chromedp.Evaluate[chromedp.Void](row("#dead", "CHG0042008")+".click()"))
+		b.eventually(t, "the panel says what went wrong", `document.querySelector("#details .timeline")?.innerText.includes("rejected") && document.querySelector("#details .status").innerText.includes("deny-hsm-deletes")`)
+		b.shot(t, "dead-letter", false)
+		b.press(t, kb.Escape)
+	})
 	t.Run("keyboard", func(t *testing.T) {
 		b.press(t, kb.ArrowDown)
 		b.eventually(t, "the first row has the focus", `document.activeElement === document.querySelector("#waiting tbody tr")`)

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"compress/gzip"
 	"context"
 	"embed"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -142,7 +144,7 @@ func (d *Dashboard) state(out http.ResponseWriter, r *http.Request) {
 		return n
 	}
 	p := d.watch.look(r.Context(), have("number"))
-	answer(out, http.StatusOK, struct {
+	answer(compressed(out, r), http.StatusOK, struct {
 		Number  int64     `json:"number"`
 		Now     time.Time `json:"now"`
 		Queue   string    `json:"queue"`
@@ -177,6 +179,26 @@ func (d *Dashboard) find(out http.ResponseWriter, r *http.Request) {
 	answer(out, http.StatusOK, struct {
 		Rows []waitRow `json:"rows"`
 	}{rows})
+}
+
+// A compressor is an answer that is compressed, written at once: lists of requests are a tenth as long then.
+type compressor struct {
+	http.ResponseWriter
+}
+
+// compressed compresses for whoever takes that, which are all browsers.
+func compressed(out http.ResponseWriter, r *http.Request) http.ResponseWriter {
+	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		return out
+	}
+	out.Header().Set("Content-Encoding", "gzip")
+	return compressor{out}
+}
+
+func (c compressor) Write(text []byte) (int, error) {
+	gz := gzip.NewWriter(c.ResponseWriter)
+	_, err := gz.Write(text)
+	return len(text), errors.Join(err, gz.Close())
 }
 
 func answer(out http.ResponseWriter, status int, value any) {

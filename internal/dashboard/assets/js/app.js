@@ -14,6 +14,7 @@ const tables = makeTables(state, open);
 const details = new Details({ act, closed: (list, had) => { list.select(null); if (had) list.focus(); } });
 makeFlow((list, chip) => {
   if (chip) tables[list].choose(chip);
+  $(list).scrollIntoView({ block: 'nearest' });
   tables[list].focus();
 });
 

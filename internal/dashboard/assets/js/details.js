@@ -155,9 +155,12 @@ export class Details {
     const { act, copy } = event.target.dataset;
     if (event.target.closest('.close')) this.close();
     else if (act) this.act(act, this.list, this.row);
-    else if (copy) {
+    else if (copy && navigator.clipboard) {
       await navigator.clipboard.writeText(copy);
       event.target.textContent = 'copied';
+    } else if (copy) { // a browser gives the clipboard to pages over TLS or on loopback only
+      getSelection().selectAllChildren(event.target.previousElementSibling);
+      event.target.textContent = 'selected';
     }
   }
 }
