@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"mime"
 	"net/http"
 
@@ -100,4 +101,36 @@ func (d *Dashboard) act(out http.ResponseWriter, r *http.Request) {
 	default:
 		refuse(out, http.StatusBadGateway, err.Error())
 	}
+}
+
+// request finds a waiting request as it is now. The sequence number tells it from others of its id, and from what it was at another hop.
+func (w *watch) request(ctx context.Context, id string, number int64) (worker.Waiting, error) {
+	found, err := w.operator.Find(ctx, []string{id})
+	if err != nil {
+		return worker.Waiting{}, err
+	}
+	for _, request := range found {
+		if request.SequenceNumber == number {
+			return request, nil
+		}
+	}
+	if len(found) > 0 {
+		return worker.Waiting{}, fmt.Errorf("%w: it has gone on since, and nothing was changed; look at it again", worker.ErrTooLate)
+	}
+	return worker.Waiting{}, fmt.Errorf("%w: it is not in the queue any more, and nothing was changed; see the events", worker.ErrTooLate)
+}
+
+// letter finds a dead letter as it is now.
+func (w *watch) letter(ctx context.Context, id string, number int64) (worker.DeadLetter, error) {
+	for page, err := range w.operator.DeadLetters(ctx) {
+		if err != nil {
+			return worker.DeadLetter{}, err
+		}
+		for _, d := range page {
+			if d.SequenceNumber == number && d.RequestID == id {
+				return d, nil
+			}
+		}
+	}
+	return worker.DeadLetter{}, fmt.Errorf("%w: it is not a dead letter any more, and nothing was changed", worker.ErrTooLate)
 }
