@@ -15,6 +15,8 @@ import (
 const (
 	// shortestPause is between two rounds.
 	shortestPause = time.Second
+	// faultPause is after a round with faults, which may have taken long to fail, and read nothing.
+	faultPause = 5 * time.Second
 	// pauseFactor keeps reading to a tenth of the time: a round that takes a second is followed by nine of rest.
 	pauseFactor = 9
 	// idleAfter is how long nobody may have looked until nothing is read any more.
@@ -28,8 +30,8 @@ type watch struct {
 	operator  *worker.Operator
 	ends      *ends
 	timelines *timelines
-	round     func(context.Context) (more bool) // reads everything once
-	hurry     chan struct{}                     // takes one: the next round begins without a pause
+	round     func(context.Context) (rest time.Duration) // reads everything once; nothing is read then for the rest
+	hurry     chan struct{}                              // takes one: the next round begins without a pause
 
 	mu      sync.Mutex
 	looked  time.Time
@@ -50,8 +52,7 @@ func (w *watch) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		var pause <-chan time.Time // for ever
 		if w.watched() {
-			began := time.Now()
-			pause = time.After(w.rest(w.round(ctx), time.Since(began)))
+			pause = time.After(w.round(ctx))
 		}
 		select {
 		case <-ctx.Done():
@@ -61,17 +62,9 @@ func (w *watch) run(ctx context.Context) {
 	}
 }
 
-// rest is how long nothing is read after a round, unless it left events unread.
-func (w *watch) rest(more bool, took time.Duration) time.Duration {
-	if more {
-		return shortestPause
-	}
-	return max(shortestPause, pauseFactor*took)
-}
-
 // readAll is a round. The queue comes before the events: a request that ends meanwhile is in both, and not in neither. What cannot be
 // read stays as it was, and the picture says so; the first time at once, since the rest may take as long to fail.
-func (w *watch) readAll(ctx context.Context) (more bool) {
+func (w *watch) readAll(ctx context.Context) (rest time.Duration) {
 	w.mu.Lock()
 	next := w.picture
 	w.mu.Unlock()
@@ -92,14 +85,19 @@ func (w *watch) readAll(ctx context.Context) (more bool) {
 	more, err := w.readEnds(ctx, &next)
 	fault("The events", err)
 	if ctx.Err() != nil {
-		return false
+		return 0
 	}
-	if next.Head.Faults == nil {
-		next.Head.ReadAt, next.Head.Took = time.Now().UTC(), time.Since(began).Milliseconds()
+	switch took := time.Since(began); {
+	case next.Head.Faults != nil:
+		rest = faultPause
+	case more:
+		next.Head.ReadAt, next.Head.Took, rest = time.Now().UTC(), took.Milliseconds(), shortestPause
+	default:
+		next.Head.ReadAt, next.Head.Took, rest = time.Now().UTC(), took.Milliseconds(), max(shortestPause, pauseFactor*took)
 	}
-	next.Head.Pause = w.rest(more, time.Since(began)).Milliseconds()
+	next.Head.Pause = rest.Milliseconds()
 	w.show(&next)
-	return more
+	return rest
 }
 
 // plainly is an error in Service Bus's own words, where it has some.
