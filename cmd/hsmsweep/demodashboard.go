@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os/exec"
+	"time"
 
 	"hsmsweep/internal/emulator"
 	"hsmsweep/internal/emulator/arm"
@@ -19,8 +20,8 @@ const dashboardSubscription = "dashboard"
 var lingering = []sample{
 	{name: "slow", pool: samplePool, found: answers(started(arm.Operation{Polls: 1000, RetryAfter: "20"}))},
 	{name: "slower", pool: samplePool, found: answers(started(arm.Operation{Header: arm.HeaderAsyncOperation, Polls: 1000, RetryAfter: "90"}))},
-	{name: "tonight", pool: samplePool, body: request(samplePool, "tonight", `,"notBefore":"2999-12-31T22:00:00Z","ticket":{"system":"tickets","id":"CHG0012345"}`)},
-	{name: "busy", pool: samplePool, found: answers(arm.Answer{Status: 503, RetryAfter: "300"})},
+	{name: "tonight", pool: samplePool, body: request(samplePool, "tonight", `,"notBefore":"`+time.Now().Add(6*time.Hour).UTC().Format(time.RFC3339)+`","ticket":{"system":"tickets","id":"CHG0012345"}`)},
+	{name: "unanswered", pool: samplePool, found: answers(arm.Answer{Status: 503, RetryAfter: "300"})},
 }
 
 // serveDashboard serves the page until ctx ends, or stop is called, which waits for it and has its error. Watched ends with the page.

@@ -167,6 +167,7 @@ async function follow() {
   }
 }
 
+drawCharts({}); // their places
 listenToKeys({ tables, details, open, act, filter: $('filter') });
 setInterval(tick, 1000);
 follow().catch((fault) => {
