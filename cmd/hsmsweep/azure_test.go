@@ -147,6 +147,20 @@ func (a *azure) wantNothingLeft(t *testing.T, n int) {
 	}
 }
 
+// setStatus opens and closes an entity.
+func (a *azure) setStatus(t *testing.T, entity string, status broker.Status) {
+	t.Helper()
+	e, err := a.Broker.Entity(entity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := e.Describe().Config
+	settings.Status = status
+	if err := e.Update(settings); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // eventually looks again and again until something outside this process has happened.
 func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()

@@ -104,15 +104,7 @@ func TestDashboardUnpublished(t *testing.T) {
 	later := see(t, base, "waiting", "later", func(s shown) bool { return s.Why == "notBefore" })
 	w.terminate(t)
 	w.wantExit(t, 0, 10*time.Second)
-	topic, err := a.Broker.Entity(defaultEvents)
-	if err != nil {
-		t.Fatal(err)
-	}
-	settings := topic.Describe().Config
-	settings.Status = broker.Disabled
-	if err := topic.Update(settings); err != nil {
-		t.Fatal(err)
-	}
+	a.setStatus(t, defaultEvents, broker.Disabled)
 	(exchange{method: "POST", path: "api/actions/cancel", body: fmt.Sprintf(`{"requestId":"later","sequenceNumber":%q}`, later.SequenceNumber),
 		header: map[string]string{"Content-Type": "application/json"}, status: 502, says: `"event":{"specversion":"1.0"`}).run(t, base)
 }

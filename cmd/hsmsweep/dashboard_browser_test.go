@@ -217,15 +217,7 @@ func TestDashboardInBrowser(t *testing.T) {
 	})
 	t.Run("outage", func(t *testing.T) {
 		b.size(t, 1280, 800, "light")
-		queue, err := a.Broker.Entity(defaultQueue)
-		if err != nil {
-			t.Fatal(err)
-		}
-		settings := queue.Describe().Config
-		settings.Status = broker.Disabled
-		if err := queue.Update(settings); err != nil {
-			t.Fatal(err)
-		}
+		a.setStatus(t, defaultQueue, broker.Disabled)
 		b.eventually(t, "it says so, in Service Bus's words", `document.querySelector("#fault").innerText.includes("disabled")`)
 		b.shot(t, "outage", false)
 	})

@@ -236,20 +236,9 @@ func TestDashboardOutage(t *testing.T) {
 	if faults := look(); len(faults) > 0 {
 		t.Fatalf("faults %q, want none", faults)
 	}
-	queue, err := a.Broker.Entity(defaultQueue)
-	if err != nil {
-		t.Fatal(err)
-	}
-	settings := queue.Describe().Config
-	working := settings
-	settings.Status = broker.Disabled
-	if err := queue.Update(settings); err != nil {
-		t.Fatal(err)
-	}
+	a.setStatus(t, defaultQueue, broker.Disabled)
 	eventually(t, "it tells", func() bool { return strings.Contains(strings.Join(look(), " "), "The queue: ") })
-	if err := queue.Update(working); err != nil {
-		t.Fatal(err)
-	}
+	a.setStatus(t, defaultQueue, broker.Enabled)
 	eventually(t, "it goes on", func() bool { return len(look()) == 0 })
 }
 

@@ -104,15 +104,7 @@ func TestCancelUnpublished(t *testing.T) {
 	a.park(t, "r0", 0)
 	w.terminate(t)
 	w.wantExit(t, 0, 10*time.Second)
-	topic, err := a.Broker.Entity(defaultEvents)
-	if err != nil {
-		t.Fatal(err)
-	}
-	settings := topic.Describe().Config
-	settings.Status = broker.Disabled
-	if err := topic.Update(settings); err != nil {
-		t.Fatal(err)
-	}
+	a.setStatus(t, defaultEvents, broker.Disabled)
 
 	p := launch(t, a.env, "cancel", "r0")
 	p.wantExit(t, exitFailure, patience)
