@@ -58,15 +58,20 @@ func (p *pace) take(kind, subscription string, promised bool, now, opens time.Ti
 	}
 	each := time.Duration(float64(time.Second) / (armRate[kind] * b.share))
 	at = later(now.Add(time.Duration(max(0, 1-b.left)*float64(each))), later(opens, b.next))
-	if at.Sub(now) > farthest {
-		return now.Add(farthest), false
+	if most := time.Duration(float64(farthest) * min(1, b.share/wholeShare)); at.Sub(now) > most {
+		return now.Add(most), false
 	}
 	b.next = at.Add(each)
 	return at, true
 }
 
-// farthest is how far ahead a time is promised: who knows what ARM will take later. What is behind that asks again, ever later.
-const farthest = 10 * time.Minute
+const (
+	// farthest is how far ahead a time is promised: who knows what ARM will take later. What is behind that asks again, ever later.
+	farthest = 10 * time.Minute
+	// wholeShare is the share from which on times are promised so far ahead. With less it is less: what is promised at a small share
+	// waits at that pace even when the others, who had the rest, have gone.
+	wholeShare = 0.1
+)
 
 // answered notes what an answer tells of the limit.
 func (p *pace) answered(kind, subscription string, out deletion.Outcome, now time.Time) {
