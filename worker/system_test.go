@@ -105,7 +105,7 @@ func unlessTimeStops() (over func() bool) {
 func start(t *testing.T, entities broker.Config, limits arm.Options, seed string) *system {
 	s := &system{t: t, amqp: emulator.NewPipe(), arm: emulator.NewPipe(), tokens: emulator.NewPipe(),
 		spans: tracetest.NewInMemoryExporter(), logged: &bytes.Buffer{}}
-	azure, err := emulator.New(emulator.Options{Entities: entities, ARM: limits, Faults: s.fault}, armHost)
+	azure, err := emulator.New(emulator.Options{Entities: entities, ARM: limits, Faults: leastRights(t).Then(s.fault)}, armHost)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ type Operation struct {
 	Service   string // ServiceBus, ARM or Identity
 	Name      string // send, settle, attach, put-token or a $management operation; of HTTP the method
 	Target    string // the entity's path; of HTTP the path and query
+	Sends     bool   // of attach: the client is to send
 	MessageID string // of the first message that is sent or settled; empty where there is none
 }
 

@@ -47,7 +47,7 @@ func (s *session) attach(a *amqp.Attach) error {
 	}
 	l := &link{session: s, name: a.Name, handle: a.Handle}
 	s.links[a.Handle] = l
-	s.conn.execute(fault.Operation{Name: "attach", Target: attachAddress(a)}, func() error {
+	s.conn.execute(fault.Operation{Name: "attach", Target: attachAddress(a), Sends: a.Role == amqp.RoleSender}, func() error {
 		return l.open(a)
 	}, func(err error) {
 		if err != nil {
