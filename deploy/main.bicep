@@ -20,7 +20,7 @@ param registryId string = ''
 @minLength(1)
 param poolGroups array
 
-@description('Ids of subscriptions to search for the connections of a deleted private endpoint. It needs the right to read there; empty: poolGroups are searched.')
+@description('Ids of subscriptions to search for the connections of a deleted endpoint; the worker may read there. Empty: poolGroups are searched.')
 param searchSubscriptions array = []
 
 @description('ARM ids of resource groups whose private endpoints, when deleted, become requests through Event Grid. See deploy/README.md first.')
@@ -54,6 +54,9 @@ param maxReplicas int = 5
 @description('What KEDA may do to the queue whose length it reads. Receiver ought to do; if nothing wakes the app, Owner is sure to. See deploy/README.md.')
 @allowed(['Receiver', 'Owner'])
 param scalerRole string = 'Receiver'
+
+@description('Object ids of people and groups who operate it: submit, look, cancel, resubmit, and have `hsmsweep check` read the settings.')
+param operators array = []
 
 @description('Ticket systems that can send nothing but a key may post to the Event Grid topic. Off: Entra tokens only.')
 param topicKeys bool = false
@@ -167,6 +170,7 @@ module bus 'modules/bus.bicep' = {
     scalerPrincipal: identities.outputs.scalerPrincipal
     intakePrincipal: identities.outputs.intakePrincipal
     scalerRole: scalerRole
+    operators: operators
   }
 }
 
@@ -253,13 +257,15 @@ module alerts 'modules/alerts.bicep' = {
   }
 }
 
+// Names as az returns them unchanged; it is known to change the case of those in capitals.
 @description('What --namespace wants, of every command.')
-output HSMSWEEP_NAMESPACE string = app.outputs.namespaceHost
+output namespaceHost string = app.outputs.namespaceHost
 
 @description('Where ticket systems post CloudEvents.')
-output HSMSWEEP_TOPIC string = intake.outputs.endpoint
+output topicEndpoint string = intake.outputs.endpoint
 
 @description('The queue, to give people and ticket systems the right to send.')
-output HSMSWEEP_QUEUE_ID string = bus.outputs.queueId
+output queueId string = bus.outputs.queueId
 
+@description('For azd.')
 output AZURE_RESOURCE_GROUP string = group.name

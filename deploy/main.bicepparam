@@ -10,6 +10,9 @@ param poolGroups = split(readEnvironmentVariable('HSMSWEEP_POOL_GROUPS'), ',')
 param registryId = readEnvironmentVariable('HSMSWEEP_REGISTRY_ID', '')
 param cloud = readEnvironmentVariable('HSMSWEEP_CLOUD', 'public')
 param dryRun = bool(readEnvironmentVariable('HSMSWEEP_DRY_RUN', 'false'))
+// azd knows who you are; with az: AZURE_PRINCIPAL_ID=$(az ad signed-in-user show --query id --output tsv).
+var operator = readEnvironmentVariable('AZURE_PRINCIPAL_ID', '')
+param operators = empty(operator) ? [] : [operator]
 param alertEmail = readEnvironmentVariable('HSMSWEEP_ALERT_EMAIL', '')
 
 // Examples of the rest; main.bicep describes them.

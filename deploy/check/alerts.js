@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs'
 
 const observe = new URL('../observe/', import.meta.url)
 const severities = { critical: 1, warning: 3 }
-const durations = { '5 minutes': 'PT5M', '10': 'PT10M', '15': 'PT15M', '15 minutes': 'PT15M', '30': 'PT30M', 'hour': 'PT1H', 'an hour': 'PT1H', '3 hours': 'PT3H' }
+const durations = { '5 minutes': 'PT5M', '10': 'PT10M', '15': 'PT15M', '15 minutes': 'PT15M', '30': 'PT30M', 'hour': 'PT1H',
+  'an hour': 'PT1H', '3 hours': 'PT3H' }
 
 /** alerts reads them. */
 export function alerts() {
@@ -16,7 +17,8 @@ export function alerts() {
     alerts: text.split(/^### /m).slice(1).map(part => {
       const [name, sentence] = part.split(/\n+/)
       const look = sentence.match(/^(.*); look every (.+?) over (.+?)\./)
-      return { name, description: look[1].replace(/ \(.*\)$/, '') + '.', severity: severity[name], every: durations[look[2]], window: durations[look[3]], query: query(part) }
+      return { name, description: look[1].replace(/ \(.*\)$/, '') + '.', severity: severity[name], every: durations[look[2]],
+        window: durations[look[3]], query: query(part) }
     }),
   }
 }

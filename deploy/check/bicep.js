@@ -42,12 +42,12 @@ function missing(node) {
 
 /** parameters evaluates a .bicepparam file, whose assignments the grammar does not know: they are read as variables. */
 export function parameters(file, environment) {
-  const values = {}
+  const names = [...readFileSync(file, 'utf8').matchAll(/^param (\w+) =/gm)].map(([, name]) => name)
   const scope = new Scope(file, {}, environment)
   for (const node of parse(file, text => text.replace(/^using .*$/m, '').replace(/^param (\w+) =/gm, 'var $1 ='))) {
-    if (node.type === 'variable_declaration') values[node.namedChildren[0].text] = scope.value(node.namedChildren.at(-1))
+    if (node.type === 'variable_declaration') scope.define(node.namedChildren[0].text, () => scope.value(node.namedChildren.at(-1)))
   }
-  return values
+  return Object.fromEntries(names.map(name => [name, scope.get(name)]))
 }
 
 /** evaluate returns the resources of a file and of its modules, and its outputs. */
@@ -155,7 +155,14 @@ class Scope {
 
   define(name, get) {
     let value, known = false
-    Object.defineProperty(this.names, name, { configurable: true, enumerable: true, get: () => { if (!known) { value = get(); known = true } return value } })
+    Object.defineProperty(this.names, name, {
+      configurable: true,
+      enumerable: true,
+      get: () => {
+        if (!known) [value, known] = [get(), true]
+        return value
+      },
+    })
   }
 
   get(name) {
@@ -166,7 +173,8 @@ class Scope {
   with(names) { return new Scope(this.file, { where: this.where, names: Object.assign(Object.create(this.names), names) }, this.environment) }
 
   properties(node) {
-    const entries = node.namedChildren.filter(child => child.type === 'object_property').map(child => [this.key(child.namedChildren[0]), child.namedChildren.at(-1)])
+    const entries = node.namedChildren.filter(child => child.type === 'object_property')
+      .map(child => [this.key(child.namedChildren[0]), child.namedChildren.at(-1)])
     const names = entries.map(([name]) => name)
     const twice = names.find((name, i) => names.indexOf(name) !== i)
     if (twice) throw new Error(`${this.file}: ${twice} stands twice`)
@@ -247,10 +255,11 @@ class Scope {
       return value
     },
     replace: (text, from, to) => text.replaceAll(from, to),
-    resourceGroup: (subscription, group) => group ? { id: `/subscriptions/${subscription}/resourceGroups/${group}` } : { id: this.where, name: this.where.split('/')[4] },
+    resourceGroup: (subscription, group) => group
+      ? { id: `/subscriptions/${subscription}/resourceGroups/${group}` } : { id: this.where, name: this.where.split('/')[4] },
     split: (text, by) => text.split(by),
     string: value => String(value),
-    subscription: id => ({ id: id ? `/subscriptions/${id}` : this.where.split('/').slice(0, 3).join('/'), subscriptionId: id ?? this.where.split('/')[2] }),
+    subscription: (id = this.where.split('/')[2]) => ({ id: `/subscriptions/${id}`, subscriptionId: id }),
     subscriptionResourceId: (type, name) => `/subscriptions/‹here›/providers/${type}/${name}`,
     union: (...all) => Array.isArray(all[0]) ? [...new Set(all.flat())] : Object.assign({}, ...all),
     uniqueString: () => 'unique7unique',

@@ -12,7 +12,8 @@ const group = name => `/subscriptions/${subscription}/resourceGroups/${name}`
 const least = { name: 'hsmsweep', location: 'westeurope', image: 'registry.example/hsmsweep:v1', poolGroups: [group('sample-group')] }
 // Everything that can be asked for.
 const most = { ...least, searchSubscriptions: [subscription], watchGroups: [group('sample-network')], requireStatus: ['Disconnected', 'Rejected'],
-  registryId: `${group('images')}/providers/Microsoft.ContainerRegistry/registries/sample`, alertEmail: 'ops@example.com', tags: { owner: 'platform' } }
+  registryId: `${group('images')}/providers/Microsoft.ContainerRegistry/registries/sample`, alertEmail: 'ops@example.com',
+  operators: ['00000000-0000-0000-0000-0000000000aa'], tags: { owner: 'platform' } }
 
 const of = (resources, type) => resources.filter(resource => resource.type === type)
 
@@ -51,20 +52,21 @@ test('names and kinds of all properties are known to the SDKs', async () => {
 })
 
 test('rights: who may do what, and where', () => {
-  const names = { '4f6d3b9b-027b-4f4c-9142-0e5a2a2247e0': 'receive', '69a216fc-b8fb-44d8-bc22-1f3c2cd27a39': 'send', '090c5cfd-751d-490a-894a-3ce6f1109419': 'own',
-    '7f951dda-4ed3-4680-a7ca-43fe172d538d': 'pull', 'ba92f5b4-2d11-453d-a403-e96b0029c9fe': 'write blobs' }
+  const names = { '4f6d3b9b-027b-4f4c-9142-0e5a2a2247e0': 'receive', '69a216fc-b8fb-44d8-bc22-1f3c2cd27a39': 'send',
+    '090c5cfd-751d-490a-894a-3ce6f1109419': 'own', '7f951dda-4ed3-4680-a7ca-43fe172d538d': 'pull', 'ba92f5b4-2d11-453d-a403-e96b0029c9fe': 'write blobs' }
   const rights = given => of(evaluate(main, given).resources, 'Microsoft.Authorization/roleAssignments').map(assignment => {
     const { roleDefinitionId, principalId, principalType } = assignment.properties
-    assert.equal(principalType, 'ServicePrincipal')
+    const operator = most.operators.includes(principalId)
+    assert.equal(principalType, operator ? undefined : 'ServicePrincipal')
     const role = roleDefinitionId.split('/roleDefinitions/')[1]
     const where = assignment.id.split('/providers/Microsoft.Authorization/')[0].split('/').slice(-2).join('/')
-    return `${principalId.match(/hsmsweep-(\w+)/)[1]}: ${names[role] ?? role.match(/(\w+)›$/)[1] + ' role'}, ${where}`
+    return `${operator ? 'operator' : principalId.match(/hsmsweep-(\w+)/)[1]}: ${names[role] ?? role.match(/(\w+)›$/)[1] + ' role'}, ${where}`
   }).sort()
   const bus = ['intake: send, queues/connection-deletes', 'intake: write blobs, containers/undelivered', 'scaler: receive, queues/connection-deletes',
     'worker: receive, queues/connection-deletes', 'worker: send, queues/connection-deletes', 'worker: send, topics/connection-events',
     'worker: worker role, resourceGroups/sample-group']
   assert.deepEqual(rights(least), bus.toSorted())
-  assert.deepEqual(rights(most), [...bus, 'worker: pull, registries/sample', `worker: search role, subscriptions/${subscription}`].sort())
+  assert.deepEqual(rights(most), [...bus, 'operator: own, namespaces/hsmsweep-unique7unique', 'worker: pull, registries/sample', `worker: search role, subscriptions/${subscription}`].sort())
   assert.ok(rights({ ...least, scalerRole: 'Owner' }).includes('scaler: own, queues/connection-deletes'))
 })
 
@@ -84,7 +86,8 @@ test('the worker has no way in, and KEDA\'s identity no code', () => {
   const lifecycle = Object.fromEntries(configuration.identitySettings.map(setting => [setting.identity.split('-').at(-1), setting.lifecycle]))
   assert.deepEqual(lifecycle, { worker: 'Main', scaler: 'None' })
   assert.match(rule.custom.identity, /-scaler$/)
-  assert.deepEqual(rule.custom.metadata, { namespace: 'hsmsweep-unique7unique', queueName: 'connection-deletes', messageCount: '500', activationMessageCount: '0', cloud: 'AzurePublicCloud' })
+  assert.deepEqual(rule.custom.metadata, { namespace: 'hsmsweep-unique7unique', queueName: 'connection-deletes', messageCount: '500',
+    activationMessageCount: '0', cloud: 'AzurePublicCloud' })
   assert.equal(template.scale.minReplicas, 0)
 })
 
@@ -101,13 +104,14 @@ test('Event Grid asks for deleted endpoints, not for what the worker deletes', (
 })
 
 test('other clouds', () => {
-  for (const [cloud, host, keda] of [['usgovernment', 'servicebus.usgovcloudapi.net', 'AzureUSGovernmentCloud'], ['china', 'servicebus.chinacloudapi.cn', 'AzureChinaCloud']]) {
+  for (const [cloud, host, keda] of [['usgovernment', 'servicebus.usgovcloudapi.net', 'AzureUSGovernmentCloud'],
+    ['china', 'servicebus.chinacloudapi.cn', 'AzureChinaCloud']]) {
     const { resources, outputs } = evaluate(main, { ...least, cloud })
     const { containers, scale } = of(resources, 'Microsoft.App/containerApps')[0].properties.template
     const env = Object.fromEntries(containers[0].env.map(({ name, value }) => [name, value]))
     assert.equal(env.HSMSWEEP_CLOUD, cloud)
     assert.equal(env.HSMSWEEP_NAMESPACE, `hsmsweep-unique7unique.${host}`)
-    assert.equal(outputs.HSMSWEEP_NAMESPACE, env.HSMSWEEP_NAMESPACE)
+    assert.equal(outputs.namespaceHost, env.HSMSWEEP_NAMESPACE)
     assert.equal(scale.rules[0].custom.metadata.cloud, keda)
   }
   assert.throws(() => evaluate(main, { ...least, cloud: 'mars' }), /allowed are public/)
@@ -116,6 +120,7 @@ test('other clouds', () => {
 test('main.bicepparam gives what main.bicep wants', () => {
   const needed = { AZURE_LOCATION: 'westeurope', HSMSWEEP_IMAGE: 'registry.example/hsmsweep:v1', HSMSWEEP_POOL_GROUPS: `${group('a')},${group('b')}` }
   const { outputs } = evaluate(main, parameters(`${deploy}main.bicepparam`, needed))
+  assert.deepEqual(parameters(`${deploy}main.bicepparam`, { ...needed, AZURE_PRINCIPAL_ID: 'me' }).operators, ['me'])
   assert.equal(outputs.AZURE_RESOURCE_GROUP, 'rg-hsmsweep')
   for (const name of Object.keys(needed)) {
     assert.throws(() => parameters(`${deploy}main.bicepparam`, { ...needed, [name]: undefined }), new RegExp(`${name} is not set`))

@@ -53,7 +53,7 @@ var measures = [
   }
   {
     name: 'undelivered'
-    description: 'Event Grid could not put a request into the queue and wrote it to the container of dead letters: does its identity have Data Sender, is the queue full?'
+    description: 'Event Grid could not deliver a request, and wrote it into the container: may its identity send, is the queue full?'
     severity: 2
     scope: topicId
     window: 'PT1H'
@@ -88,7 +88,7 @@ resource searchAlerts 'Microsoft.Insights/scheduledQueryRules@2021-08-01' = [for
   kind: 'LogAlert'
   properties: {
     displayName: '${name} ${alert.name}'
-    description: '${alert.description} Runbook: README.md, heading ${alert.name}.'
+    description: '${alert.description} What to do: README.md, Runbook, ${alert.name}.'
     severity: alert.severity
     enabled: true
     scopes: [workspaceId]

@@ -18,7 +18,12 @@ param intakePrincipal string
 @allowed(['Receiver', 'Owner'])
 param scalerRole string
 
-@description('A second message with the same id within this time is dropped. It must be longer than a lock and a drain, better twice; Event Grid repeats for an hour and more, and a wanted second try of a ticket must not be swallowed for a day.')
+@description('Object ids of people and groups who operate it.')
+param operators array
+
+// Longer than a lock and a drain, better twice. Event Grid repeats after an hour at most, and a ticket's wanted second try must not be
+// swallowed for a day.
+@description('A second message with the same id within this time is dropped.')
 param queueWindow string = 'PT1H'
 
 var roles = {
@@ -72,7 +77,8 @@ resource topic 'Microsoft.ServiceBus/namespaces/topics@2024-01-01' = {
   }
 }
 
-@description('What `hsmsweep events` peeks at. Nothing is taken away, so that it needs a time to live; after that events are dead letters, until somebody drops them.')
+// What `hsmsweep events` peeks at. Nothing is taken away, so that it needs a time to live; then events are dead letters, until somebody
+// reads those. nearly-full of alerts.bicep tells in time.
 resource all 'Microsoft.ServiceBus/namespaces/topics/subscriptions@2024-01-01' = {
   parent: topic
   name: 'all'
@@ -189,6 +195,16 @@ resource intakeSends 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
     principalType: 'ServicePrincipal'
   }
 }
+
+// Whoever operates it reads settings and counts, too, which is Owner's alone.
+resource operate 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for id in operators: {
+  scope: namespace
+  name: guid(namespace.id, id, roles.Owner)
+  properties: {
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.Owner)
+    principalId: id
+  }
+}]
 
 output namespace string = namespace.name
 output namespaceId string = namespace.id
