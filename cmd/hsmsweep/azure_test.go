@@ -40,6 +40,7 @@ func newAzure(t *testing.T, n int, script arm.Script) *azure {
 // newAzureOf has one pool. Nothing is served yet.
 func newAzureOf(t *testing.T, options emulator.Options, pool arm.Pool) *azure {
 	t.Helper()
+	options.Faults = everybodysRights(t).Then(options.Faults)
 	e, err := emulator.New(options)
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
@@ -160,18 +161,46 @@ func (c *checkCmd) print(out io.Writer, findings []finding) error {
 		return nil
 	}
 	var lines bytes.Buffer
-	var rows [][]string
-	for _, f := range findings {
-		rows = append(rows, []string{string(f.Result), f.Check, f.text()})
-	}
-	printTable(&lines, rows)
-	fmt.Fprintln(&lines, counts(findings))
+	width, _, _ := screen(out)
+	printFindings(&lines, findings, width)
 	text := lines.String()
 	if isTerminal(out) && os.Getenv("NO_COLOR") == "" {
 		text = coloured(text)
 	}
 	_, err := io.WriteString(out, text)
 	return err
+}
+
+// printFindings prints a line each. What a terminal is too narrow for goes on below itself: what to do must not be cut.
+func printFindings(out io.Writer, findings []finding, width int) {
+	const gap, results = 2, len(isWarning) // the longest
+	names := 0
+	for _, f := range findings {
+		names = max(names, len(f.Check))
+	}
+	indent := results + gap + names + gap
+	for _, f := range findings {
+		text := strings.Join(wrapped(f.text(), width-indent), "\n"+strings.Repeat(" ", indent))
+		fmt.Fprintf(out, "%-*s%-*s%s\n", results+gap, f.Result, names+gap, f.Check, text)
+	}
+	fmt.Fprintln(out, counts(findings))
+}
+
+// wrapped breaks a text between words into lines of at most n characters, but for longer words. Too little room breaks nothing.
+func wrapped(text string, n int) []string {
+	const tooLittle = 20
+	if n < tooLittle {
+		return []string{text}
+	}
+	var lines []string
+	for _, word := range strings.Fields(text) {
+		if last := len(lines) - 1; last >= 0 && utf8.RuneCountInString(lines[last])+1+utf8.RuneCountInString(word) <= n {
+			lines[last] += " " + word
+		} else {
+			lines = append(lines, word)
+		}
+	}
+	return lines
 }
 
 // counts is the last line.

@@ -455,3 +455,24 @@ func TestCheckOutput(t *testing.T) {
 		t.Errorf("verdict on what is unknown is %v, want none", err)
 	}
 }
+
+// TestCheckLines has a terminal of 80 columns, one that is too narrow, and none.
+func TestCheckLines(t *testing.T) {
+	findings := []finding{fine("queue.status", "Active"), failure("queue.duplicateDetection", "off: a step that is repeated after a crash leaves a second request", "make the queue anew")}
+	const whole = `ok       queue.status              Active
+failure  queue.duplicateDetection  off: a step that is repeated after a crash leaves a second request. Do: make the queue anew
+1 ok, 0 warnings, 1 failure, 0 unknown.
+`
+	for width, want := range map[int]string{0: whole, 40: whole, 80: `ok       queue.status              Active
+failure  queue.duplicateDetection  off: a step that is repeated after a crash
+                                   leaves a second request. Do: make the queue
+                                   anew
+1 ok, 0 warnings, 1 failure, 0 unknown.
+`} {
+		var out strings.Builder
+		printFindings(&out, findings, width)
+		if diff := cmp.Diff(want, out.String()); diff != "" {
+			t.Errorf("width %d (-want +got):\n%s", width, diff)
+		}
+	}
+}

@@ -180,8 +180,8 @@ func parserOf(t *testing.T, cli *commands) *kong.Kong {
 }
 
 type armResource struct {
-	Type, Name string
-	Properties json.RawMessage
+	Type, Name, ID string
+	Properties     json.RawMessage
 }
 
 func goldenResources(t *testing.T) (resources []armResource) {

@@ -4,11 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"hsmsweep/internal/emulator"
 	"hsmsweep/internal/emulator/arm"
@@ -21,20 +22,62 @@ const (
 	readConnections = "Microsoft.KeyVault/managedHSMs/privateEndpointConnections/read"
 	deletesThem     = "Microsoft.KeyVault/managedHSMs/privateEndpointConnections/delete"
 	readResults     = "Microsoft.KeyVault/locations/managedHsmOperationResults/read"
+	readPermissions = "Microsoft.Authorization/permissions/read" // of who checks; not the worker's
 )
 
-// workersRights are those of deploy/: the custom role at ARM; Data Receiver and Data Sender on the queue, and Data Sender on the topic.
-func workersRights(t *testing.T) fault.Rights {
+// Azure's own roles, by their ids, which are the same everywhere.
+const (
+	dataReceiver = "4f6d3b9b-027b-4f4c-9142-0e5a2a2247e0"
+	dataSender   = "69a216fc-b8fb-44d8-bc22-1f3c2cd27a39"
+)
+
+// workersRights are those that the Bicep gives the worker's identity, as deploy/check evaluates it: at ARM by the actions of the roles that are
+// defined there, at Service Bus by the entities on which it has the data roles.
+func workersRights(t *testing.T) (rights fault.Rights) {
 	t.Helper()
-	text, err := os.ReadFile("../../deploy/role.json")
-	if err != nil {
-		t.Fatal(err)
+	actions := map[string][]string{} // by the role's id
+	assigned := map[string]string{}  // roles' ids, by the assignment's own
+	for _, r := range goldenResources(t) {
+		var p struct {
+			Permissions                   []struct{ Actions []string }
+			RoleDefinitionID, PrincipalID string
+		}
+		if !strings.HasPrefix(r.Type, "Microsoft.Authorization/role") {
+			continue
+		}
+		if err := json.Unmarshal(r.Properties, &p); err != nil {
+			t.Fatal(err)
+		}
+		for _, permission := range p.Permissions {
+			actions[r.ID] = append(actions[r.ID], permission.Actions...)
+		}
+		if strings.Contains(p.PrincipalID, "-worker.") {
+			assigned[r.ID] = p.RoleDefinitionID
+		}
 	}
-	var role struct{ Actions []string }
-	if err := json.Unmarshal(text, &role); err != nil {
-		t.Fatal(err)
+	for id, role := range assigned {
+		rights.Actions = append(rights.Actions, actions[role]...)
+		scope, _, _ := strings.Cut(id, "/providers/Microsoft.Authorization/")
+		switch entity := scope[strings.LastIndexByte(scope, '/')+1:]; {
+		case strings.HasSuffix(role, dataReceiver):
+			rights.Receive = append(rights.Receive, entity)
+		case strings.HasSuffix(role, dataSender):
+			rights.Send = append(rights.Send, entity)
+		}
 	}
-	return fault.Rights{Actions: role.Actions, Receive: []string{defaultQueue}, Send: []string{defaultQueue, defaultEvents}}
+	for _, names := range []*[]string{&rights.Actions, &rights.Receive, &rights.Send} {
+		slices.Sort(*names)
+		*names = slices.Compact(*names)
+	}
+	return rights
+}
+
+// everybodysRights are the worker's, and those of people who operate it, read events, and check. With no others all tests run.
+func everybodysRights(t *testing.T) fault.Rights {
+	r := workersRights(t)
+	r.Receive = append(r.Receive, defaultEvents+"/Subscriptions/"+defaultSubscription)
+	r.Actions = append(r.Actions, readPermissions)
+	return r
 }
 
 // limited is an Azure with a pool that has something for every action, for an identity with these rights.
@@ -59,6 +102,14 @@ func limited(t *testing.T, rights fault.Rights, denied ...string) *azure {
 	a := newAzureOf(t, emulator.Options{Entities: entities, Faults: rights.Then(nil)}, pool)
 	a.serve(t)
 	return a
+}
+
+// TestWorkersRights has what the Bicep gives: four actions, and three data roles.
+func TestWorkersRights(t *testing.T) {
+	want := fault.Rights{Actions: []string{readResults, deletesThem, readConnections, readPools}, Receive: []string{defaultQueue}, Send: []string{defaultQueue, defaultEvents}}
+	if diff := cmp.Diff(want, workersRights(t)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
 }
 
 // TestLeastPrivilege has a worker do everything that a worker does, selectors, both kinds of operations, every guard and reading back,
@@ -126,7 +177,7 @@ func TestMissingRights(t *testing.T) {
 			if tt.take != nil {
 				tt.take(&rights)
 			} else {
-				rights.Actions = append(without(rights.Actions, tt.action), "Microsoft.Authorization/permissions/read")
+				rights.Actions = append(without(rights.Actions, tt.action), readPermissions)
 				denied = []string{tt.action}
 			}
 			a := limited(t, rights, denied...)
