@@ -58,20 +58,15 @@ func (p *pace) take(kind, subscription string, promised bool, now, opens time.Ti
 	}
 	each := time.Duration(float64(time.Second) / (armRate[kind] * b.share))
 	at = later(now.Add(time.Duration(max(0, 1-b.left)*float64(each))), later(opens, b.next))
-	if most := time.Duration(float64(farthest) * min(1, b.share/wholeShare)); at.Sub(now) > most {
-		return now.Add(most), false
+	if at.Sub(now) > farthest {
+		return now.Add(farthest), false
 	}
 	b.next = at.Add(each)
 	return at, true
 }
 
-const (
-	// farthest is how far ahead a time is promised: who knows what ARM will take later. What is behind that asks again, ever later.
-	farthest = 10 * time.Minute
-	// wholeShare is the share from which on times are promised so far ahead. With less it is less: what is promised at a small share
-	// waits at that pace even when the others, who had the rest, have gone.
-	wholeShare = 0.1
-)
+// farthest is how far ahead a time is promised: who knows what ARM will take later. What is behind that asks again, ever later.
+const farthest = 10 * time.Minute
 
 // answered notes what an answer tells of the limit.
 func (p *pace) answered(kind, subscription string, out deletion.Outcome, now time.Time) {
@@ -88,8 +83,13 @@ func (p *pace) answered(kind, subscription string, out deletion.Outcome, now tim
 	}
 }
 
-// leastShare keeps a replica from giving way for good.
-const leastShare = 0.02
+const (
+	// leastShare keeps a replica from giving way for good.
+	leastShare = 0.02
+	// fairer is what every replica's share grows by with each estimate. What is seen of shares keeps them as they are, whatever they are;
+	// with this, small ones grow and large ones, which find less left, shrink.
+	fairer = 0.005
+)
 
 // estimate compares what was spent from here with what was spent in all.
 func (b *bucket) estimate(kind string, left int, now time.Time) {
@@ -105,7 +105,7 @@ func (b *bucket) estimate(kind string, left int, now time.Time) {
 		if b.estimated {
 			seen = (seen + 3*b.share) / 4
 		}
-		b.estimated, b.share = true, max(leastShare, seen)
+		b.estimated, b.share = true, min(1, max(leastShare, seen)+fairer)
 		if left > 20 { // which nobody spends
 			b.share = min(1, b.share*1.1)
 		}
