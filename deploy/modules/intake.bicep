@@ -112,17 +112,9 @@ resource delivery 'Microsoft.EventGrid/topics/eventSubscriptions@2025-02-15' = {
       destination: {
         endpointType: 'ServiceBusQueue'
         properties: {
+          // No attribute is mapped to MessageId. A ticket's number may stand on several events, one for each connection, and the
+          // queue would drop all but the first in silence; a second click is harmless. See tickets/README.md for ids that are one each.
           resourceId: queueId
-          // A second click within the queue's duplicate window adds nothing.
-          deliveryAttributeMappings: [
-            {
-              name: 'MessageId'
-              type: 'Dynamic'
-              properties: {
-                sourceField: 'data.requestId'
-              }
-            }
-          ]
         }
       }
     }
