@@ -30,7 +30,7 @@ func TestScripts(t *testing.T) {
 		Setup:               func(env *testscript.Env) error { env.Vars = append(env.Vars, noRaceNap); return nil },
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Deadline:            time.Now().Add(2 * patience),
+		Deadline:            time.Now().Add(10 * patience), // of all together, with the race detector, too
 		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "wrong": wrong, "emulator": emulatorCommand},
 	})
 }
