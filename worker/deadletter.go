@@ -88,11 +88,7 @@ func NewDeadLetter(m *azservicebus.ReceivedMessage) DeadLetter {
 		d.TraceID = remote.TraceID().String()
 	}
 	d.Pool, _ = poolOf(t.request)
-	if t.request.Selects() {
-		d.Selector = cmp.Or(target(t.request), selectorOf(m))
-	} else {
-		d.ConnectionID = t.request.Connection.String()
-	}
+	d.ConnectionID, d.Selector = about(t, m)
 	return d
 }
 

@@ -73,12 +73,16 @@ func NewWaiting(m *azservicebus.ReceivedMessage) Waiting {
 	}
 	w.task = t
 	w.Pool, _ = poolOf(t.request)
-	if t.request.Selects() {
-		w.Selector = cmp.Or(target(t.request), selectorOf(m))
-	} else {
-		w.ConnectionID = t.request.Connection.String()
-	}
+	w.ConnectionID, w.Selector = about(t, m)
 	return w
+}
+
+// about is the connection that a request names, or else the id by which connections are to be found.
+func about(t task, m *azservicebus.ReceivedMessage) (connectionID, selector string) {
+	if t.request.Selects() {
+		return "", cmp.Or(target(t.request), selectorOf(m))
+	}
+	return t.request.Connection.String(), ""
 }
 
 // selectorOf is what stands in the place of an id in a request that cannot be read.

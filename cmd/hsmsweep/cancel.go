@@ -36,23 +36,17 @@ Examples:
 
 // Run is the command.
 func (c *cancelCmd) Run(ctx context.Context, std streams) error {
-	if err := config(c.check(), c.checkWish()); err != nil {
-		return err
-	}
-	operator, stop, err := c.operator(ctx, std.err)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	found, err := operator.Find(ctx, c.RequestIDs)
-	if err != nil {
-		return err
-	}
-	faults := c.missing(std.out, found)
-	for _, w := range found {
-		faults = append(faults, c.carryOut(ctx, operator, w, std.out))
-	}
-	return errors.Join(faults...)
+	return c.operate(ctx, std, c.checkWish(), func(operator *worker.Operator) error {
+		found, err := operator.Find(ctx, c.RequestIDs)
+		if err != nil {
+			return err
+		}
+		faults := c.missing(std.out, found)
+		for _, w := range found {
+			faults = append(faults, c.carryOut(ctx, operator, w, std.out))
+		}
+		return errors.Join(faults...)
+	})
 }
 
 func (c *cancelCmd) checkWish() error {

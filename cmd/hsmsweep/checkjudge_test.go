@@ -20,8 +20,6 @@ import (
 	"hsmsweep/worker"
 )
 
-const day = 24 * time.Hour
-
 // goodQueue is a queue that nothing is to be said about.
 func goodQueue() entity {
 	return entity{kind: "queue", name: "q", status: admin.EntityStatusActive, lock: time.Minute, ttl: forever, idle: forever, duplicates: true,

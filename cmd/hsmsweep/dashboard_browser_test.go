@@ -238,7 +238,7 @@ func TestDashboardSearch(t *testing.T) {
 	}
 	b := startBrowser(t)
 	a := startAzure(t, 0, arm.Script{})
-	a.fill(t, 1000)
+	a.fill(t, 1000, time.Now().Add(day))
 	_, url := a.dashboard(t)
 	b.size(t, 1280, 800, "light")
 	b.do(t, chromedp.Navigate(url))

@@ -180,7 +180,7 @@ func TestDashboardMany(t *testing.T) {
 	}
 	const requests, mostMemory = 100_000, 160 << 20
 	a := startAzure(t, 0, arm.Script{})
-	a.fill(t, requests)
+	a.fill(t, requests, time.Now().Add(day))
 	p, base := a.dashboard(t)
 	var state struct {
 		Number int64

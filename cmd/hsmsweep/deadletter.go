@@ -90,16 +90,13 @@ that some other tool dead-lettered both are since it entered the queue. --json h
 
 // Run is the command.
 func (c *deadletterListCmd) Run(ctx context.Context, std streams) error {
-	if err := config(c.check(), c.checkFilters()); err != nil {
-		return err
-	}
-	operator, stop, err := c.operator(ctx, std.err)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	width, _, _ := screen(std.out)
-	out := bufio.NewWriter(std.out)
+	return c.operate(ctx, std, c.checkFilters(), func(operator *worker.Operator) error { return c.list(ctx, operator, std.out) })
+}
+
+// list prints page by page.
+func (c *deadletterListCmd) list(ctx context.Context, operator *worker.Operator, to io.Writer) error {
+	width, _, _ := screen(to)
+	out := bufio.NewWriter(to)
 	view := c.newView(out, width)
 	for page, err := range operator.DeadLetters(ctx) {
 		if err != nil {

@@ -107,14 +107,13 @@ func (c *deadChange) change(ctx context.Context, std streams, verb, done string,
 	if !c.Yes && !c.DryRun && !canAsk {
 		wrong = errors.Join(wrong, fmt.Errorf("--yes is needed to %s dead letters where nobody can be asked; --dry-run tells which", verb))
 	}
-	if err := config(c.check(), c.checkFilters(), wrong); err != nil {
-		return err
-	}
-	operator, stop, err := c.operator(ctx, std.err)
-	if err != nil {
-		return err
-	}
-	defer stop()
+	return c.operate(ctx, std, errors.Join(c.checkFilters(), wrong), func(operator *worker.Operator) error {
+		return c.carryOut(ctx, operator, std, verb, done, do)
+	})
+}
+
+func (c *deadChange) carryOut(ctx context.Context, operator *worker.Operator, std streams, verb, done string,
+	do func(context.Context, *worker.Operator, []worker.DeadLetter, worker.Settled) error) error {
 	found, err := c.find(ctx, operator)
 	if err != nil {
 		return err

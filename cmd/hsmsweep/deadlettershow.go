@@ -23,30 +23,26 @@ that was done for it. --json has the body as body, or as bodyBase64 where it is 
 
 // Run is the command.
 func (c *deadletterShowCmd) Run(ctx context.Context, std streams) error {
-	if err := config(c.check(), c.checkFilters()); err != nil {
-		return err
-	}
-	operator, stop, err := c.operator(ctx, std.err)
-	if err != nil {
-		return err
-	}
-	defer stop()
+	return c.operate(ctx, std, c.checkFilters(), func(operator *worker.Operator) error { return c.show(ctx, operator, std.out) })
+}
+
+func (c *deadletterShowCmd) show(ctx context.Context, operator *worker.Operator, out io.Writer) error {
 	found, err := c.find(ctx, operator)
 	if err != nil {
 		return err
 	}
 	for i, d := range found {
 		if c.JSON {
-			err = showJSON(std.out, d)
+			err = showJSON(out, d)
 		} else {
-			err = showText(std.out, d, i > 0)
+			err = showText(out, d, i > 0)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	if len(found) == 0 && len(c.RequestIDs) == 0 && !c.JSON {
-		fmt.Fprintln(std.out, "No such dead letter.")
+		fmt.Fprintln(out, "No such dead letter.")
 	}
 	return c.missing(found)
 }

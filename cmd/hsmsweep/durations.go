@@ -11,6 +11,8 @@ import (
 // forever is longer than anything waits; Service Bus writes it as its longest duration.
 const forever = broker.Century
 
+const day = 24 * time.Hour
+
 // duration reads one of Service Bus's settings; 0 if it cannot be read.
 func duration(text *string) time.Duration {
 	d, _ := broker.ParseDuration(value(text))
@@ -19,7 +21,6 @@ func duration(text *string) time.Duration {
 
 // brief is a duration as people write it.
 func brief(d time.Duration) string {
-	const day = 24 * time.Hour
 	switch {
 	case d >= forever:
 		return "forever"
@@ -38,7 +39,6 @@ func brief(d time.Duration) string {
 
 // iso is a duration as Azure's settings have it.
 func iso(d time.Duration) string {
-	const day = 24 * time.Hour
 	if d%day == 0 {
 		return fmt.Sprintf("P%dD", d/day)
 	}

@@ -54,19 +54,17 @@ func reasons() []string {
 
 // Run is the command.
 func (c *parkedCmd) Run(ctx context.Context, std streams) error {
-	if err := config(c.check(), c.checkFilters()); err != nil {
-		return err
-	}
-	operator, stop, err := c.operator(ctx, std.err)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	if !c.Watch {
-		return c.list(ctx, operator, std.out)
-	}
+	return c.operate(ctx, std, c.checkFilters(), func(operator *worker.Operator) error {
+		if !c.Watch {
+			return c.list(ctx, operator, std.out)
+		}
+		return c.watch(ctx, operator, std.out)
+	})
+}
+
+func (c *parkedCmd) watch(ctx context.Context, operator *worker.Operator, out io.Writer) error {
 	for ctx.Err() == nil {
-		if err := c.look(ctx, operator, std.out); err != nil && ctx.Err() == nil {
+		if err := c.look(ctx, operator, out); err != nil && ctx.Err() == nil {
 			return err
 		}
 		select {
@@ -110,6 +108,19 @@ func (f poolFilter) checkPool() error {
 
 func (f poolFilter) passes(id deletion.PoolID) bool {
 	return f.Pool == "" || strings.EqualFold(f.Pool, id.Name) || deletion.SameID(f.Pool, id.String())
+}
+
+// operate has an operator of the request queue do something, unless the configuration is wrong.
+func (c *connection) operate(ctx context.Context, std streams, wrong error, do func(*worker.Operator) error) error {
+	if err := config(c.check(), wrong); err != nil {
+		return err
+	}
+	operator, stop, err := c.operator(ctx, std.err)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return do(operator)
 }
 
 // operator makes an operator of the request queue, and what ends its connection.

@@ -157,7 +157,7 @@ func TestParkedMany(t *testing.T) {
 	}
 	const requests, mostTime, mostMemory = 100_000, 20 * time.Second, 128 << 20
 	a := startAzure(t, 0, arm.Script{})
-	a.fill(t, requests)
+	a.fill(t, requests, time.Now().Add(day))
 	cmd := exec.CommandContext(t.Context(), "hsmsweep", "parked", "--json")
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), noRaceNap}, a.env...)
 	cmd.Stderr = t.Output()
@@ -220,16 +220,15 @@ func (a *azure) sender(t *testing.T) *azservicebus.Sender {
 	return sender
 }
 
-// fill schedules requests for tomorrow.
-func (a *azure) fill(t *testing.T, n int) {
+// fill sends a request for each of n connections, in batches, to be received at the given time.
+func (a *azure) fill(t *testing.T, n int, at time.Time) {
 	t.Helper()
 	sender := a.sender(t)
-	tomorrow := time.Now().Add(24 * time.Hour)
 	for sent := 0; sent < n; {
 		batch, err := sender.NewMessageBatch(context.Background(), nil)
 		for err == nil && sent < n {
 			body := bytes.Replace([]byte(`{"connectionId":"ID"}`), []byte("ID"), []byte(connectionID(sent)), 1)
-			if err = batch.AddMessage(&azservicebus.Message{MessageID: new(fmt.Sprint("m", sent)), Body: body, ScheduledEnqueueTime: &tomorrow}, nil); err == nil {
+			if err = batch.AddMessage(&azservicebus.Message{MessageID: new(fmt.Sprint("m", sent)), Body: body, ScheduledEnqueueTime: &at}, nil); err == nil {
 				sent++
 			}
 		}

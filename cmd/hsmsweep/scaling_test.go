@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"flag"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
 
 	"hsmsweep/internal/emulator"
@@ -94,7 +92,7 @@ func TestScaling(t *testing.T) {
 	seconds := fmt.Sprint(int(lasts.Seconds()))
 	a := startAzure(t, n, arm.Script{Deletes: []arm.Answer{{Status: 202, RetryAfter: seconds, Operation: &arm.Operation{Seconds: lasts.Seconds(), RetryAfter: "1"}}}})
 	s := &scaler{azure: a, queue: a.administration(t)}
-	sendMany(t, a.sender(t), n)
+	a.fill(t, n, time.Now())
 	began := time.Now()
 	wentUp, atRest, cameAgain := 0, false, 0
 	ticks := time.NewTicker(pollingInterval)
@@ -145,35 +143,6 @@ func (a *azure) administration(t *testing.T) *admin.Client {
 		t.Fatal(err)
 	}
 	return client
-}
-
-// sendMany sends a request for each of n connections, in batches.
-func sendMany(t *testing.T, sender *azservicebus.Sender, n int) {
-	t.Helper()
-	for chunk := range slices.Chunk(slices.Collect(upTo(n)), 200) {
-		batch, err := sender.NewMessageBatch(t.Context(), nil)
-		for _, i := range chunk {
-			if err == nil {
-				err = batch.AddMessage(&azservicebus.Message{MessageID: new(fmt.Sprint("m", i)), Body: fmt.Appendf(nil, `{"connectionId":%q}`, connectionID(i))}, nil)
-			}
-		}
-		if err == nil {
-			err = sender.SendMessageBatch(context.WithoutCancel(t.Context()), batch, nil)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func upTo(n int) func(func(int) bool) {
-	return func(yield func(int) bool) {
-		for i := range n {
-			if !yield(i) {
-				return
-			}
-		}
-	}
 }
 
 // chart draws what the scaler saw, a column a second.
