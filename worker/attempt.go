@@ -19,7 +19,13 @@ import (
 // attemptProperty is the application property in which an Attempt travels, as JSON.
 const attemptProperty = "hsmsweep-attempt"
 
+// attemptVersion changes when a worker could misread what another one wrote. Workers of several versions share a queue while a release
+// is rolled out, or back: see shared.
 const attemptVersion = 1
+
+// shared are the members that mean the same in every version. They are what it takes to let a request wait for a worker that knows
+// the others.
+var shared = []string{"version", "requestId", "parent", "lineage", "hop", "requestedAt", "giveUpAt", "due", "why", "setbacks", "failures"}
 
 // mostCounted is beyond what a request can do in a lifetime.
 const mostCounted = 1 << 30
@@ -52,7 +58,12 @@ type Attempt struct {
 	Failures    int       `json:"failures,omitzero"` // deliveries of earlier messages that nobody settled, since the last step that came through
 	DeniedSince time.Time `json:"deniedSince,omitzero"`
 	LastError   string    `json:"lastError,omitzero"` // for the event of a request that times out
+
+	Unknown jsontext.Value `json:",embed"` // members of a later release; of another version all that are not shared
 }
+
+// foreign tells whether the state is of a version that this worker does not understand.
+func (a Attempt) foreign() bool { return a.Version != attemptVersion }
 
 // newAttempt begins a lineage.
 func newAttempt(requestID string, sequenceNumber int64, enqueued, now time.Time, giveUpAfter time.Duration) Attempt {
@@ -109,13 +120,13 @@ func (a Attempt) encode() (string, error) {
 
 // decodeAttempt reads what another replica, perhaps of another version, or a stranger wrote.
 func decodeAttempt(text string) (Attempt, error) {
-	var a Attempt
-	if err := json.Unmarshal([]byte(text), &a); err != nil {
+	a, err := unmarshalAttempt([]byte(text))
+	if err != nil {
 		return Attempt{}, fmt.Errorf("property %s cannot be read: %w", attemptProperty, err)
 	}
 	switch {
-	case a.Version != attemptVersion:
-		return Attempt{}, fmt.Errorf("property %s has version %d, this worker knows %d", attemptProperty, a.Version, attemptVersion)
+	case a.Version < 1:
+		return Attempt{}, fmt.Errorf("property %s has version %d; the first is 1", attemptProperty, a.Version)
 	case a.Hop < 0 || a.Hop == 0 && a.Parent == "" || min(a.Deletes, a.Polls, a.Setbacks, a.Panics, a.Failures) < 0 || max(a.Hop, a.Deletes, a.Polls, a.Setbacks, a.Panics, a.Failures) > mostCounted:
 		return Attempt{}, fmt.Errorf("property %s has counts that no worker writes", attemptProperty)
 	case a.RequestID == "" || a.Lineage == "" || utf8.RuneCountInString(a.Lineage) > longestLineage:
@@ -152,6 +163,35 @@ func decodeAttempt(text string) (Attempt, error) {
 		return Attempt{}, fmt.Errorf("property %s verifies what is no deletion", attemptProperty)
 	}
 	return a, nil
+}
+
+// unmarshalAttempt takes an Attempt of this version whole, and of another one what is shared.
+func unmarshalAttempt(text []byte) (a Attempt, err error) {
+	err = json.Unmarshal(text, &a)
+	if err == nil && !a.foreign() {
+		return a, nil
+	}
+	var members map[string]jsontext.Value
+	if json.Unmarshal(text, &members) != nil || string(members["version"]) == strconv.Itoa(attemptVersion) {
+		return Attempt{}, err
+	}
+	known := make(map[string]jsontext.Value, len(shared))
+	for _, name := range shared {
+		if value, ok := members[name]; ok {
+			known[name] = value
+			delete(members, name)
+		}
+	}
+	understood, err := json.Marshal(known)
+	if err != nil {
+		return Attempt{}, err
+	}
+	a = Attempt{}
+	if err := json.Unmarshal(understood, &a); err != nil {
+		return Attempt{}, err
+	}
+	a.Unknown, err = json.Marshal(members, json.Deterministic(true))
+	return a, err
 }
 
 // largest is an Attempt as large as one can become, for measuring. A selector has no operation, and a list of what it found instead.

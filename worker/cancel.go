@@ -190,6 +190,8 @@ func (w Waiting) Cancellable(stopWatching bool) error {
 	switch a := w.task.attempt; {
 	case !w.Parked:
 		return errHandled
+	case a.foreign():
+		return fmt.Errorf("its state is of version %d, and this program knows %d, so that it cannot tell what ARM has begun: cancel it with the release that wrote it", a.Version, attemptVersion)
 	case a.End != nil:
 		return fmt.Errorf("%w: it has ended as %s, which is only still to be published", ErrTooLate, a.End.Outcome)
 	case a.Verifying != nil:

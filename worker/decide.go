@@ -53,6 +53,10 @@ func admit(t task, now time.Time, p Policy) (Verdict, bool) {
 		// they must not run out of deliveries with it.
 		a.Failures += t.failures
 		return park(a, later(a.Due, now.Add(p.Backoff(min(a.Failures, longestApart)))), WaitRedelivered), true
+	case a.foreign():
+		// For a worker that understands it, with all that it has. Not even the body is judged: it may be of a later release, too.
+		a.Setbacks++
+		return wait(a, later(a.Due, now.Add(p.Backoff(a.Setbacks))).Sub(now), WaitVersion, now), true
 	case t.fault != nil:
 		return end(a, End{Outcome: EndInvalid, At: now, Code: t.fault.code, Message: t.fault.message}), true
 	case !inScope(t.request, p.AllowScopes):
@@ -219,6 +223,9 @@ func tooManyDeliveries(failures int, now time.Time) End {
 
 func timedOut(a Attempt, now time.Time) End {
 	message := fmt.Sprintf("given up after %s", now.Sub(a.RequestedAt).Round(time.Second))
+	if a.foreign() {
+		message += fmt.Sprintf("; its state is of version %d, and no worker of that release took it further (this one knows %d): whether the connection is gone is not known", a.Version, attemptVersion)
+	}
 	if a.Operation != nil {
 		message += "; ARM's operation was still running and may yet delete the connection"
 	}

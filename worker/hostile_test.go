@@ -73,7 +73,9 @@ func TestForgedState(t *testing.T) {
 		{"given up long ago", at("giveUpAt", "1990-01-01T00:00:00Z"), "timedOut TimedOut"}, // after asking once more
 		{"a time beyond all", at("giveUpAt", "9999-12-31T23:59:59Z"), "invalid InvalidRequest"},
 		{"no time to give up", at("giveUpAt", "0001-01-01T00:00:00Z"), "invalid InvalidRequest"},
-		{"another version", at("version", 2), "invalid InvalidRequest"},
+		{"another version", at("version", 2), "timedOut TimedOut"}, // no worker came that knows it
+		{"another version, and no hop", func(a map[string]any) { a["version"], a["hop"] = 2, 0 }, "invalid InvalidRequest"},
+		{"no version", at("version", 0), "invalid InvalidRequest"},
 		{"no request", at("requestId", ""), "invalid InvalidRequest"},
 		{"a lineage of a thousand characters", at("lineage", strings.Repeat("x", 120)), "invalid InvalidRequest"},
 		{"another request's lineage", at("lineage", "somebody-else@1"), "deleted"},

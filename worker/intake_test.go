@@ -8,6 +8,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 
 	"hsmsweep/deletion"
@@ -172,12 +173,13 @@ func TestAttemptSurvivesItsTravel(t *testing.T) {
 	a := polling().attempt
 	a.End = &End{Outcome: EndRejected, At: noon, Code: "ScopeLocked", Message: "a lock"}
 	a.Due, a.Why, a.Setbacks, a.Panics, a.DeniedSince, a.LastError = noon.Add(time.Minute), WaitPublish, 2, 1, noon, "x"
+	a.Unknown = jsontext.Value(`{"later":[1,{"x":"y"}]}`)
 	text := encoded(t, a)
 	got, err := decodeAttempt(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again := encoded(t, got); again != text {
+	if again := encoded(t, got); again != text || !strings.Contains(text, `"later":[1,`) {
 		t.Errorf("came back as\n%s\nwent as\n%s", again, text)
 	}
 }
@@ -313,6 +315,7 @@ func FuzzAttempt(f *testing.F) {
 	f.Add(encoded(f, polling().attempt))
 	f.Add(encoded(f, sweeping()))
 	f.Add(`{"version":1,"hop":1}`)
+	f.Add(strings.Replace(encoded(f, polling().attempt), `"version":1`, `"version":7,"later":{}`, 1))
 	f.Fuzz(func(t *testing.T, text string) {
 		a, err := decodeAttempt(text)
 		if err != nil {

@@ -17,7 +17,7 @@ const WaitScheduled Reason = "scheduled"
 
 // WaitReasons are all reasons for which a request waits.
 var WaitReasons = []Reason{WaitOperation, WaitThrottle, WaitConflict, WaitDenied, WaitUnavailable, WaitRestart, WaitNotBefore,
-	WaitVerify, WaitExpand, WaitPublish, WaitPanic, WaitRedelivered, WaitScheduled}
+	WaitVerify, WaitExpand, WaitPublish, WaitPanic, WaitVersion, WaitRedelivered, WaitScheduled}
 
 // A Waiting is a request in the queue, as far as it can be known by looking at its message. What does not apply is left out.
 type Waiting struct {

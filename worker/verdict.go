@@ -18,6 +18,7 @@ const (
 	WaitPanic       Reason = "panic"       // a fault in this program
 	WaitVerify      Reason = "verify"      // gone, ARM says, and read back until it is
 	WaitExpand      Reason = "expand"      // a selector that becomes requests
+	WaitVersion     Reason = "version"     // of its state: for a worker of the release that wrote it
 	WaitRedelivered Reason = "redelivered" // its deliveries end unsettled: it kills the process, or is near what does
 )
 

@@ -29,6 +29,7 @@ var words = map[worker.Reason]string{
 	worker.WaitPanic:       "fault in hsmsweep, tries again",
 	worker.WaitVerify:      "gone, being read back",
 	worker.WaitExpand:      "selector, becomes requests",
+	worker.WaitVersion:     "state of another release, waits for it",
 	worker.WaitRedelivered: "kept apart: processes died",
 	worker.WaitScheduled:   "scheduled by its sender",
 }
