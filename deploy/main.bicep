@@ -2,7 +2,7 @@
 //   az deployment sub create --location LOCATION --parameters deploy/main.bicepparam
 targetScope = 'subscription'
 
-@description('Name of this installation: of the resource group (rg-NAME), and the beginning of all other names. azd: the environment.')
+@description('Name of this installation: of the resource group (rg-NAME), and the beginning of all other names: small letters, digits, hyphens. azd: the environment.')
 @minLength(3)
 @maxLength(20)
 param name string

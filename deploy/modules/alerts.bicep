@@ -15,18 +15,18 @@ param topicId string
 
 var searches = loadJsonContent('../alerts.json').alerts
 
-// The rules that need no log line: a process that is not started writes none. Several conditions must hold together.
+// The rules that need no log line: a process that is not started writes none. The first asks for nothing but what always has a value:
+// a count of what is completed has none where nothing ever was, and a rule without a value does not fire.
 var measures = [
   {
     name: 'nothing-runs'
-    description: 'Something has been due all the time for 15 minutes, and nothing was completed: is the scale rule right, does the image start?'
+    description: 'Something has been due for 30 minutes without a break: is the scale rule right, does the image start? Or it is the load, and lasts: see maxReplicas.'
     severity: 1
     scope: namespaceId
-    window: 'PT15M'
+    window: 'PT30M'
     every: 'PT5M'
     conditions: [
       { metric: 'ActiveMessages', of: 'Microsoft.ServiceBus/namespaces', entity: queue, aggregation: 'Minimum', operator: 'GreaterThan', threshold: 0 }
-      { metric: 'CompleteMessage', of: 'Microsoft.ServiceBus/namespaces', entity: queue, aggregation: 'Total', operator: 'LessThan', threshold: 1 }
     ]
   }
   {
