@@ -49,11 +49,11 @@ func newAzureOf(t *testing.T, options emulator.Options, pool arm.Pool) *azure {
 		t.Fatal(err)
 	}
 	a := &azure{Emulator: e}
-	for i := range a.listeners {
-		if a.listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = a.listeners[i].Close() }) // where it is not served
+	if a.listeners, err = emulator.Loopback(); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range a.listeners {
+		t.Cleanup(func() { _ = l.Close() }) // where it is not served
 	}
 	a.addr = a.listeners[0].Addr().String()
 	certificate := filepath.Join(t.TempDir(), "authority.pem")

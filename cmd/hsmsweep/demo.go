@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"time"
@@ -110,13 +109,9 @@ func startDemo(ctx context.Context, everythingExists bool) (*demo, error) {
 	if err != nil {
 		return nil, err
 	}
-	var addrs []net.Listener
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		addrs = append(addrs, l)
+	addrs, err := emulator.Loopback()
+	if err != nil {
+		return nil, err
 	}
 	azure.Serve(addrs[0], addrs[1], addrs[2])
 	d := &demo{azure: azure, addr: addrs[0].Addr().String()}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,11 +59,9 @@ func faultyBus(t *testing.T, second fault.Fault) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var listeners [3]net.Listener
-	for i := range listeners {
-		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			t.Fatal(err)
-		}
+	listeners, err := emulator.Loopback()
+	if err != nil {
+		t.Fatal(err)
 	}
 	e.Serve(listeners[0], listeners[1], listeners[2])
 	t.Cleanup(func() { _ = e.Close() })

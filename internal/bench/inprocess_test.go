@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -124,11 +123,9 @@ func serveAzure(tb testing.TB) azure {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	var listeners [3]net.Listener
-	for i := range listeners {
-		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			tb.Fatal(err)
-		}
+	listeners, err := emulator.Loopback()
+	if err != nil {
+		tb.Fatal(err)
 	}
 	services.Serve(listeners[0], listeners[1], listeners[2])
 	tb.Cleanup(func() {

@@ -107,6 +107,16 @@ func (e *Emulator) Serve(amqp, resourceManager, tokens net.Listener) {
 	e.serve("the identity endpoint", func() error { return plain.Serve(tokens) })
 }
 
+// Loopback listens on three free ports of the loopback interface, for Serve.
+func Loopback() (listeners [3]net.Listener, err error) {
+	for i := range listeners {
+		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return listeners, err
+		}
+	}
+	return listeners, nil
+}
+
 // ServeAdmin serves Admin until Close, plain, or over TLS where the client begins with it.
 func (e *Emulator) ServeAdmin(l net.Listener) {
 	s := &http.Server{Handler: e.Admin, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(slogWriter{e.log}, "", 0)}

@@ -2,7 +2,6 @@ package emulator_test
 
 import (
 	"crypto/tls"
-	"net"
 	"net/http"
 	"slices"
 	"testing"
@@ -23,13 +22,9 @@ func TestOneConnectionString(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var listeners []net.Listener
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		listeners = append(listeners, l)
+	listeners, err := emulator.Loopback()
+	if err != nil {
+		t.Fatal(err)
 	}
 	azure.Serve(listeners[0], listeners[1], listeners[2])
 	t.Cleanup(func() {

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"encoding/xml"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -32,11 +31,9 @@ func start(t *testing.T, c broker.Config) namespace {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var listeners [3]net.Listener
-	for i := range listeners {
-		if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			t.Fatal(err)
-		}
+	listeners, err := emulator.Loopback()
+	if err != nil {
+		t.Fatal(err)
 	}
 	azure.Serve(listeners[0], listeners[1], listeners[2])
 	t.Cleanup(func() { _ = azure.Close() })
