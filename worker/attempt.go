@@ -23,9 +23,9 @@ const attemptProperty = "hsmsweep-attempt"
 // is rolled out, or back: see shared.
 const attemptVersion = 1
 
-// shared are the members that mean the same in every version. They are what it takes to let a request wait for a worker that knows
-// the others.
-var shared = []string{"version", "requestId", "parent", "lineage", "hop", "requestedAt", "giveUpAt", "due", "why", "setbacks", "failures"}
+// shared are the members that mean the same in every version: what it takes to let a request wait for a worker that knows the others, and
+// to tell of its end if none comes.
+var shared = []string{"version", "requestId", "parent", "lineage", "hop", "deletes", "polls", "requestedAt", "startedAt", "giveUpAt", "due", "why", "setbacks", "failures"}
 
 // mostCounted is beyond what a request can do in a lifetime.
 const mostCounted = 1 << 30

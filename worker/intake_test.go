@@ -184,6 +184,25 @@ func TestAttemptSurvivesItsTravel(t *testing.T) {
 	}
 }
 
+// TestForeignState has the state of another version read: what is shared is understood, and nothing else, whatever it is.
+func TestForeignState(t *testing.T) {
+	a := polling().attempt
+	a.Version, a.Setbacks = 2, 3
+	text := strings.Replace(encoded(t, a), `"operation":{`, `"later":{},"operation":{"of":7,`, 1)
+	got, err := decodeAttempt(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := a
+	want.Operation, want.Unknown = nil, got.Unknown
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("understood differs (-want +got):\n%s", diff)
+	}
+	if unknown := string(got.Unknown); !strings.Contains(unknown, `"later"`) || !strings.Contains(unknown, `"of":7`) || strings.Contains(unknown, `"deletes"`) {
+		t.Errorf("not understood: %s", unknown)
+	}
+}
+
 func encoded(t testing.TB, a Attempt) string {
 	t.Helper()
 	text, err := a.encode()
