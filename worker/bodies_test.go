@@ -2,7 +2,6 @@ package worker_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -11,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"golang.org/x/tools/txtar"
@@ -109,7 +107,7 @@ func TestHostileBodies(t *testing.T) {
 					t.Errorf("%s: its event has an attribute %s, which the schema does not know", name, attribute)
 				}
 			}
-			dead := s.takeDeadLetter()
+			dead := s.takeAway(azservicebus.SubQueueDeadLetter)
 			if string(dead.Body) != hostile[name] {
 				t.Errorf("%s: the dead letter's body became %q", name, dead.Body)
 			}
@@ -138,22 +136,4 @@ func attributes(t *testing.T, event []byte) []string {
 		t.Fatal(err)
 	}
 	return slices.Collect(maps.Keys(fields))
-}
-
-// takeDeadLetter waits for a dead letter and takes it.
-func (s *system) takeDeadLetter() *azservicebus.ReceivedMessage {
-	s.t.Helper()
-	receiver, err := s.client.NewReceiverForQueue("connection-deletes", &azservicebus.ReceiverOptions{
-		SubQueue: azservicebus.SubQueueDeadLetter, ReceiveMode: azservicebus.ReceiveModeReceiveAndDelete})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer receiver.Close(context.Background())
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	messages, err := receiver.ReceiveMessages(ctx, 1, nil)
-	if err != nil {
-		s.t.Fatalf("waiting for a dead letter: %v", err)
-	}
-	return messages[0]
 }

@@ -738,6 +738,23 @@ func (s *system) take(queue string) {
 	}
 }
 
+// takeAway waits for the next message of the request queue, or of its dead letters, and takes it out.
+func (s *system) takeAway(of azservicebus.SubQueue) *azservicebus.ReceivedMessage {
+	s.t.Helper()
+	receiver, err := s.client.NewReceiverForQueue("connection-deletes", &azservicebus.ReceiverOptions{SubQueue: of, ReceiveMode: azservicebus.ReceiveModeReceiveAndDelete})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer receiver.Close(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	messages, err := receiver.ReceiveMessages(ctx, 1, nil)
+	if err != nil {
+		s.t.Fatalf("waiting for a message: %v", err)
+	}
+	return messages[0]
+}
+
 // peek looks at the first message of a queue.
 func (s *system) peek(queue string) *azservicebus.ReceivedMessage {
 	s.t.Helper()

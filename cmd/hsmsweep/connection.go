@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -11,6 +13,9 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"hsmsweep/queue"
+	"hsmsweep/worker"
 )
 
 const (
@@ -79,4 +84,40 @@ func defaultCredential(where cloud.Configuration) func() (azcore.TokenCredential
 		}
 		return credential, nil
 	}
+}
+
+// operate has an operator of the request queue do something, unless the configuration is wrong.
+func (c *connection) operate(ctx context.Context, std streams, wrong error, do func(*worker.Operator) error) error {
+	if err := config(c.check(), wrong); err != nil {
+		return err
+	}
+	operator, stop, err := c.operator(ctx, std.err)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return do(operator)
+}
+
+// operator makes an operator of the request queue, and what ends its connection.
+func (c *connection) operator(ctx context.Context, warnings io.Writer) (*worker.Operator, func(), error) {
+	log, err := newLogger(warnings, "text", "warn")
+	if err != nil {
+		return nil, nil, err
+	}
+	dial := func() (*azservicebus.Client, error) { return c.dial(defaultCredential(cloud.AzurePublic)) }
+	q, err := queue.Open(dial, c.Queue, c.Events, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	tracing, err := startTracing(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return worker.NewOperator(q, c.Queue, tracing), func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		_ = q.Close(closing) // what was to be done is done
+		tracing.stop(log)
+	}, nil
 }

@@ -12,12 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
-	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"golang.org/x/term"
 
 	"hsmsweep/deletion"
-	"hsmsweep/queue"
 	"hsmsweep/worker"
 )
 
@@ -108,42 +105,6 @@ func (f poolFilter) checkPool() error {
 
 func (f poolFilter) passes(id deletion.PoolID) bool {
 	return f.Pool == "" || strings.EqualFold(f.Pool, id.Name) || deletion.SameID(f.Pool, id.String())
-}
-
-// operate has an operator of the request queue do something, unless the configuration is wrong.
-func (c *connection) operate(ctx context.Context, std streams, wrong error, do func(*worker.Operator) error) error {
-	if err := config(c.check(), wrong); err != nil {
-		return err
-	}
-	operator, stop, err := c.operator(ctx, std.err)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	return do(operator)
-}
-
-// operator makes an operator of the request queue, and what ends its connection.
-func (c *connection) operator(ctx context.Context, warnings io.Writer) (*worker.Operator, func(), error) {
-	log, err := newLogger(warnings, "text", "warn")
-	if err != nil {
-		return nil, nil, err
-	}
-	dial := func() (*azservicebus.Client, error) { return c.dial(defaultCredential(cloud.AzurePublic)) }
-	q, err := queue.Open(dial, c.Queue, c.Events, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	tracing, err := startTracing(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	return worker.NewOperator(q, c.Queue, tracing), func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-		defer cancel()
-		_ = q.Close(closing) // what was to be done is done
-		tracing.stop(log)
-	}, nil
 }
 
 // list prints page by page, so that it begins at once, however many requests wait, and holds no more than a page of them.
